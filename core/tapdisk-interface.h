@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * tapdisk-interface.h - what a driver may call.
+ *
+ * Names and shapes as in blktap2; what it lacked follows at the end.
+ * All calls are made on the loop's thread.
+ */
+#ifndef CORE_TAPDISK_INTERFACE_H
+#define CORE_TAPDISK_INTERFACE_H
+
+#include <stddef.h>
+
+#include "tapdisk-driver.h"
+#include "tapdisk.h"
+
+/* Give back treq.secs references of a request: 0 or a negative errno. */
+void td_complete_request(td_request_t treq, int res);
+
+/*
+ * Hand a part of a request to the image below treq.image.  A read below the
+ * last image, or past the end of a shorter parent, gives zeros.  cb and
+ * cb_data may have been replaced by the driver's own.
+ */
+void td_forward_request(td_request_t treq);
+
+/*
+ * Queue a request of the driver's own to `image` (td_image_below()), with its
+ * own cb and cb_data.  Range, alignment and read-only are checked; a refused
+ * request comes back through cb with a negative errno.
+ */
+void td_queue_read(td_image_t *image, td_request_t treq);
+void td_queue_write(td_image_t *image, td_request_t treq);
+
+/*
+ * Fill a tiocb to read or write `bytes` at `offset` of `fd`.  `buf` is
+ * borrowed until `cb` ran.  A result short of `bytes` reaches cb as -EIO.
+ */
+void td_prep_read(struct tiocb *tiocb, int fd, char *buf, size_t bytes,
+		  long long offset, td_queue_callback_t cb, void *arg);
+void td_prep_write(struct tiocb *tiocb, int fd, char *buf, size_t bytes,
+		   long long offset, td_queue_callback_t cb, void *arg);
+void td_queue_tiocb(td_driver_t *driver, struct tiocb *tiocb);
+
+/* --- appended --- */
+
+/* As td_queue_read, for any op: flush, discard, ... */
+void td_queue_request(td_image_t *image, td_request_t treq);
+
+/* The image under the driver's own; NULL if there is none (yet). */
+td_image_t *td_image_below(td_driver_t *driver);
+
+/* Fill a tiocb that makes completed writes to `fd` durable (fdatasync). */
+void td_prep_flush(struct tiocb *tiocb, int fd, td_queue_callback_t cb,
+		   void *arg);
+
+/*
+ * Run `call(arg)` on a helper thread; its result (0 or a negative errno) comes
+ * to `cb` as the tiocb's error.  For calls that have no asynchronous form; one
+ * system call each, no project state touched.
+ */
+void td_prep_call(struct tiocb *tiocb, int (*call)(void *), void *call_arg,
+		  td_queue_callback_t cb, void *arg);
+
+/*
+ * In td_queue_block_status: say that `secs` sectors from `sec` have the state
+ * `flags` (TD_EXTENT_*).  Parts may be added in any order; an answer that does
+ * not cover the whole request is cut at the first gap.  At most
+ * TD_EXTENTS_MAX are kept.
+ */
+#define TD_EXTENTS_MAX 1024
+
+struct td_extent {
+	td_sector_t sec;
+	td_sector_t secs;
+	uint32_t flags;
+};
+
+struct td_extents {
+	int count;
+	struct td_extent extent[TD_EXTENTS_MAX];
+};
+
+void td_add_extent(td_request_t treq, td_sector_t sec, td_sector_t secs,
+		   uint32_t flags);
+
+/*
+ * Leave the sentence that td_open, td_resize or td_command failed with, for
+ * the person who asked.  Returns `error`.
+ */
+int td_reason(td_driver_t *driver, int error, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif
