@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-int blk_getimagesize(int fd, uint64_t *ret_sectors); /* 512-byte sectors */
+int blk_getimagesize(int fd, uint64_t *ret_sectors);	  /* 512-byte sectors */
 int blk_getsectorsize(int fd, uint64_t *ret_sector_size); /* bytes */
 
 #endif

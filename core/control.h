@@ -23,7 +23,7 @@
 
 #include "loop.h"
 
-#define CONTROL_VERSION     1
+#define CONTROL_VERSION	    1
 #define CONTROL_LINE_MAX    (64u << 10)
 #define CONTROL_CLIENTS_MAX 16
 #define CONTROL_BACKLOG_MAX (4u << 20)

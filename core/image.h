@@ -16,7 +16,7 @@
 
 #include "tapdisk-interface.h"
 
-#define IMAGE_NAME_MAX  4096 /* bytes of a whole stack's name */
+#define IMAGE_NAME_MAX	4096 /* bytes of a whole stack's name */
 #define IMAGE_DEPTH_MAX 64   /* images in a stack, parents included */
 
 struct io;
@@ -26,17 +26,17 @@ struct reason;
 /* A row of the table that the daemon's main hands over.  The table ends with a
  * NULL name. */
 struct driver_type {
-	const char *name;           /* "aio" */
-	int drivertype;             /* DISK_TYPE_*, -1 for none */
+	const char *name;	    /* "aio" */
+	int drivertype;		    /* DISK_TYPE_*, -1 for none */
 	const struct tap_disk *ops; /* borrowed */
-	const char *help;           /* one line: "PATH", "SIZE[K|M|G|T]", … */
+	const char *help;	    /* one line: "PATH", "SIZE[K|M|G|T]", … */
 };
 
 struct image_stack {
-	struct loop *loop;               /* borrowed */
-	struct io *io;                   /* borrowed */
-	const struct driver_type *types; /* borrowed */
-	td_image_t *top;                 /* NULL while closed */
+	struct loop *loop;		     /* borrowed */
+	struct io *io;			     /* borrowed */
+	const struct driver_type *types;     /* borrowed */
+	td_image_t *top;		     /* NULL while closed */
 	td_image_t *images[IMAGE_DEPTH_MAX]; /* owned, top first */
 	int count;
 };

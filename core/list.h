@@ -17,8 +17,8 @@ struct list_head {
 
 /* The object of `type` whose field `member` is at `ptr`. */
 #ifndef container_of
-#define container_of(ptr, type, member)                                        \
-	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#	define container_of(ptr, type, member)                                \
+		((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #endif
 
 #define LIST_HEAD_INIT(name)                                                   \
@@ -123,9 +123,8 @@ list_splice_tail_init(struct list_head *from, struct list_head *to)
 	for ((pos) = list_entry((list)->next, __typeof__(*(pos)), member),     \
 	    (spare) = list_entry((pos)->member.next, __typeof__(*(pos)),       \
 				 member);                                      \
-	     &(pos)->member != (list);                                         \
-	     (pos) = (spare), (spare) = list_entry((spare)->member.next,       \
-						   __typeof__(*(spare)),       \
-						   member))
+	     &(pos)->member != (list); (pos) = (spare),                        \
+	    (spare) = list_entry((spare)->member.next, __typeof__(*(spare)),   \
+				 member))
 
 #endif

@@ -15,7 +15,6 @@ struct reason;
 
 /* Alone (`exclusive`: we write), or beside other readers only.  -EAGAIN and a
  * reason that names `path` if somebody is in the way. */
-int lock_image(int fd, const char *path, bool exclusive,
-	       struct reason *reason);
+int lock_image(int fd, const char *path, bool exclusive, struct reason *reason);
 
 #endif

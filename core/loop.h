@@ -29,7 +29,7 @@ struct reason;
 #define NS_PER_S  1000000000ull
 
 struct loop *loop_new(struct reason *reason); /* NULL on failure */
-struct loop *loop_new_simulated(void);        /* aborts without memory */
+struct loop *loop_new_simulated(void);	      /* aborts without memory */
 struct loop *loop_free(struct loop *loop);    /* returns NULL, takes NULL */
 
 /* Monotonic nanoseconds, read anew at each call (a simulated loop: as set). */
@@ -59,7 +59,7 @@ void loop_set_busy_poll(struct loop *loop, uint64_t max_ns);
 
 struct watch {
 	struct loop *loop; /* borrowed; NULL while closed */
-	int fd;            /* borrowed */
+	int fd;		   /* borrowed */
 	unsigned int events;
 	void (*on_event)(struct watch *watch, unsigned int events);
 };
@@ -74,9 +74,9 @@ void watch_close(struct watch *watch); /* closed ones too; fd stays open */
 /* --- timers --- */
 
 struct timer {
-	struct loop *loop;    /* borrowed */
-	uint64_t expires_ns;  /* in loop_now() time */
-	unsigned int place;   /* in the loop's heap, from 1; 0 = not set */
+	struct loop *loop;   /* borrowed */
+	uint64_t expires_ns; /* in loop_now() time */
+	unsigned int place;  /* in the loop's heap, from 1; 0 = not set */
 	void (*on_expire)(struct timer *timer);
 };
 

@@ -25,25 +25,25 @@
 
 struct vbd;
 
-#define REQUEST_FUA      0x1 /* durable when done */
+#define REQUEST_FUA	 0x1 /* durable when done */
 #define REQUEST_NO_UNMAP 0x2 /* write zeroes: keep the space allocated */
-#define REQUEST_FAST     0x4 /* write zeroes: -EOPNOTSUPP unless fast */
+#define REQUEST_FAST	 0x4 /* write zeroes: -EOPNOTSUPP unless fast */
 
 enum request_state {
-	REQUEST_IDLE,     /* the frontend's */
+	REQUEST_IDLE,	  /* the frontend's */
 	REQUEST_WAITING,  /* for its turn: paused, depth, overlap */
-	REQUEST_ACTIVE,   /* parts are with the image stack */
+	REQUEST_ACTIVE,	  /* parts are with the image stack */
 	REQUEST_RETRYING, /* all parts back, one was -EBUSY: goes again */
-	REQUEST_ENDED,    /* result stands, on_done and on_release are due */
+	REQUEST_ENDED,	  /* result stands, on_done and on_release are due */
 };
 
 struct request {
 	/* the frontend fills */
-	int op;          /* TD_OP_* */
+	int op;		 /* TD_OP_* */
 	uint64_t offset; /* bytes; multiples of the disk's sector size */
 	uint64_t length; /* bytes; 0 for a flush */
-	uint32_t flags;  /* REQUEST_* */
-	char *buffer;    /* length bytes; aligned to POOL_MIN where it can be */
+	uint32_t flags;	 /* REQUEST_* */
+	char *buffer;	 /* length bytes; aligned to POOL_MIN where it can be */
 	struct td_extents *extents; /* block status: filled, sorted, merged */
 	void (*on_done)(struct request *request, int result);
 	void (*on_release)(struct request *request);
@@ -53,12 +53,12 @@ struct request {
 	enum request_state state;
 	struct list_head entry;
 	uint64_t begun_ns;
-	uint64_t moved;       /* bytes of write zeroes emulated so far */
+	uint64_t moved;	      /* bytes of write zeroes emulated so far */
 	uint64_t outstanding; /* references with the stack */
-	int result;           /* the first error of a part */
-	bool busy;            /* a part came back with -EBUSY */
-	bool timed_out;       /* on_done has run; only release is left */
-	bool flushing;        /* the flush that makes FUA true */
+	int result;	      /* the first error of a part */
+	bool busy;	      /* a part came back with -EBUSY */
+	bool timed_out;	      /* on_done has run; only release is left */
+	bool flushing;	      /* the flush that makes FUA true */
 };
 
 #endif

@@ -26,7 +26,7 @@ struct stats_op {
 
 struct stats {
 	struct stats_op op[TD_OP_COUNT];
-	uint32_t depth;     /* requests that have begun and not ended */
+	uint32_t depth;	    /* requests that have begun and not ended */
 	uint32_t depth_max; /* the highest so far */
 };
 

@@ -51,9 +51,9 @@ struct stream_ops {
 
 struct stream {
 	const struct stream_ops *ops; /* borrowed */
-	struct loop *loop;            /* borrowed */
+	struct loop *loop;	      /* borrowed */
 	struct watch watch;
-	int fd;    /* owned */
+	int fd;	   /* owned */
 	int error; /* the first, negative; 0 while well */
 
 	char *receive_buf; /* borrowed; NULL without a receive */
@@ -62,11 +62,11 @@ struct stream {
 
 	struct list_head sends; /* in order; the first may be partly out */
 	struct list_head ended; /* whose on_done is due */
-	size_t send_done;       /* bytes of the first that are out */
-	size_t send_bytes;      /* queued in all */
+	size_t send_done;	/* bytes of the first that are out */
+	size_t send_bytes;	/* queued in all */
 
 	struct task task; /* tries, and delivers */
-	void *tls;        /* owned: the session; NULL when plain */
+	void *tls;	  /* owned: the session; NULL when plain */
 	bool handshaking;
 };
 
@@ -98,9 +98,9 @@ int stream_start_tls(struct stream *stream, const struct tls_context *context,
  */
 struct listener {
 	struct watch watch;
-	int fd;      /* owned */
-	char *path;  /* owned: a Unix socket to remove; NULL otherwise */
-	char *name;  /* owned: the address as bound */
+	int fd;	    /* owned */
+	char *path; /* owned: a Unix socket to remove; NULL otherwise */
+	char *name; /* owned: the address as bound */
 	void (*on_accept)(struct listener *listener, int fd); /* takes fd */
 };
 

@@ -35,17 +35,17 @@ enum tiocb_op {
 struct tiocb {
 	enum tiocb_op op;
 	int fd;
-	char *buf;        /* borrowed */
-	size_t bytes;     /* asked for */
+	char *buf;	  /* borrowed */
+	size_t bytes;	  /* asked for */
 	long long offset; /* in the file */
-	size_t done;      /* moved so far; a short transfer is carried on */
+	size_t done;	  /* moved so far; a short transfer is carried on */
 	td_queue_callback_t cb;
 	void *arg;
 	int (*call)(void *); /* TIOCB_CALL, on a helper thread */
 	void *call_arg;
-	int result;             /* the helper's answer */
+	int result;		/* the helper's answer */
 	struct list_head entry; /* on a queue of core/io */
-	void *kernel[8];        /* the back-end's: libaio's struct iocb */
+	void *kernel[8];	/* the back-end's: libaio's struct iocb */
 };
 
 /* driver->state */
@@ -53,16 +53,16 @@ struct tiocb {
 
 struct td_driver_handle {
 	/* the seed's */
-	void *data;          /* private_data_size bytes, zeroed; the driver's */
+	void *data;	     /* private_data_size bytes, zeroed; the driver's */
 	td_disk_info_t info; /* filled by td_open */
-	char *name;          /* owned by the core: what stands behind "type:" */
-	int state;           /* TD_DRIVER_* */
+	char *name;	     /* owned by the core: what stands behind "type:" */
+	int state;	     /* TD_DRIVER_* */
 
 	/* the core's own */
 	const struct tap_disk *ops; /* borrowed */
-	td_image_t *image;          /* borrowed: the image that owns us */
-	struct io *io;              /* borrowed */
-	struct reason *reason;      /* borrowed while a call may fill it */
+	td_image_t *image;	    /* borrowed: the image that owns us */
+	struct io *io;		    /* borrowed */
+	struct reason *reason;	    /* borrowed while a call may fill it */
 };
 
 struct td_image_handle {
@@ -72,11 +72,11 @@ struct td_image_handle {
 	td_driver_t *driver; /* owned */
 
 	/* the core's own */
-	const char *type;          /* borrowed from the table of drivers */
-	bool filter;               /* another image stands below in the name */
-	td_image_t *below;         /* borrowed; NULL at the bottom */
+	const char *type;	   /* borrowed from the table of drivers */
+	bool filter;		   /* another image stands below in the name */
+	td_image_t *below;	   /* borrowed; NULL at the bottom */
 	struct image_stack *stack; /* borrowed */
-	struct stats stats;        /* requests that this image completed */
+	struct stats stats;	   /* requests that this image completed */
 };
 
 #endif

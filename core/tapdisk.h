@@ -42,11 +42,11 @@
 #include "tapdisk-utils.h"
 
 #ifdef MEMSHR
-#include "memshr.h"
+#	include "memshr.h"
 #endif
 
 #define MAX_SEGMENTS_PER_REQ 11
-#define SECTOR_SHIFT         9
+#define SECTOR_SHIFT	     9
 #define DEFAULT_SECTOR_SIZE  512
 
 #define TAPDISK_DATA_REQUESTS (MAX_REQUESTS * MAX_SEGMENTS_PER_REQ)
@@ -56,18 +56,18 @@
 
 #define MAX_RAMDISK_SIZE 1024000 /* sectors; blktap2's limit */
 
-#define TD_OP_READ         0
-#define TD_OP_WRITE        1
-#define TD_OP_FLUSH        2 /* sec 0, secs 1: one reference, no sector */
-#define TD_OP_DISCARD      3 /* contents become undefined; a hint */
+#define TD_OP_READ	   0
+#define TD_OP_WRITE	   1
+#define TD_OP_FLUSH	   2 /* sec 0, secs 1: one reference, no sector */
+#define TD_OP_DISCARD	   3 /* contents become undefined; a hint */
 #define TD_OP_WRITE_ZEROES 4 /* reads as zeros afterwards */
 #define TD_OP_BLOCK_STATUS 5 /* buf: a struct td_extents, see td_add_extent */
-#define TD_OP_COUNT        6
+#define TD_OP_COUNT	   6
 
-#define TD_OPEN_QUIET     0x00001
-#define TD_OPEN_QUERY     0x00002 /* look only: takes no lock */
-#define TD_OPEN_RDONLY    0x00004
-#define TD_OPEN_STRICT    0x00008
+#define TD_OPEN_QUIET	  0x00001
+#define TD_OPEN_QUERY	  0x00002 /* look only: takes no lock */
+#define TD_OPEN_RDONLY	  0x00004
+#define TD_OPEN_STRICT	  0x00008
 #define TD_OPEN_SHAREABLE 0x00010 /* a parent: others may read it too */
 #define TD_OPEN_ADD_CACHE 0x00020
 #define TD_OPEN_VHD_INDEX 0x00040
@@ -78,13 +78,13 @@
 
 /* td_request_t.flags */
 #define TD_REQUEST_NO_UNMAP 0x1 /* write zeroes: keep the space allocated */
-#define TD_REQUEST_FAST     0x2 /* write zeroes: -EOPNOTSUPP unless fast */
+#define TD_REQUEST_FAST	    0x2 /* write zeroes: -EOPNOTSUPP unless fast */
 
 /* td_add_extent: the bits of NBD's base:allocation */
 #define TD_EXTENT_HOLE 0x1 /* not allocated here */
 #define TD_EXTENT_ZERO 0x2 /* reads as zeros */
 
-#define td_flag_set(word, flag)   ((word) |= (flag))
+#define td_flag_set(word, flag)	  ((word) |= (flag))
 #define td_flag_clear(word, flag) ((word) &= ~(flag))
 #define td_flag_test(word, flag)  ((word) & (flag))
 
@@ -111,7 +111,7 @@ struct td_disk_info {
 
 /* Passed by value.  A driver may keep copies and may split them by sectors. */
 struct td_request {
-	int op;    /* TD_OP_* */
+	int op;	   /* TD_OP_* */
 	char *buf; /* borrowed until the last sector is completed */
 	td_sector_t sec;
 	int secs;
@@ -132,7 +132,7 @@ struct td_request {
 #endif
 
 	/* appended to the seed's fields */
-	uint32_t flags;     /* TD_REQUEST_* */
+	uint32_t flags;	    /* TD_REQUEST_* */
 	uint64_t queued_ns; /* the core's: when it was queued to image */
 };
 

@@ -16,8 +16,8 @@ struct tls_context;
 
 struct tls_options {
 	const char *certificates; /* directory; NULL without x509 */
-	const char *psk;          /* file; NULL without PSK */
-	const char *psk_user;     /* client only */
+	const char *psk;	  /* file; NULL without PSK */
+	const char *psk_user;	  /* client only */
 	bool server;
 	bool verify_peer; /* server, x509: ask for and check client's */
 };

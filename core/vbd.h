@@ -28,9 +28,9 @@
 #include "request.h"
 #include "stats.h"
 
-#define VBD_DEPTH       256
+#define VBD_DEPTH	256
 #define VBD_WAITING_MAX 4096
-#define VBD_TIMEOUT_S   120 /* a request's time limit unless set */
+#define VBD_TIMEOUT_S	120 /* a request's time limit unless set */
 
 struct reason;
 
@@ -43,8 +43,8 @@ enum vbd_state {
 };
 
 struct vbd_options {
-	const char *image;   /* the stack's name; copied */
-	td_flag_t flags;     /* TD_OPEN_* */
+	const char *image;	/* the stack's name; copied */
+	td_flag_t flags;	/* TD_OPEN_* */
 	unsigned int timeout_s; /* 0: VBD_TIMEOUT_S */
 };
 
@@ -93,11 +93,11 @@ int vbd_resize(struct vbd *vbd, uint64_t bytes, struct reason *reason);
 
 enum vbd_state vbd_state(const struct vbd *vbd);
 const char *vbd_state_name(enum vbd_state state);
-uint64_t vbd_size(const struct vbd *vbd);             /* bytes */
-unsigned int vbd_sector_size(const struct vbd *vbd);  /* bytes */
+uint64_t vbd_size(const struct vbd *vbd);	     /* bytes */
+unsigned int vbd_sector_size(const struct vbd *vbd); /* bytes */
 bool vbd_is_read_only(const struct vbd *vbd);
 bool vbd_can(const struct vbd *vbd, int op); /* TD_OP_*, emulated counts */
-const char *vbd_image_name(const struct vbd *vbd);    /* "" while closed */
+const char *vbd_image_name(const struct vbd *vbd); /* "" while closed */
 struct image_stack *vbd_images(struct vbd *vbd);
 
 void vbd_listen(struct vbd *vbd, struct vbd_listener *listener);
