@@ -36,7 +36,10 @@ tests: $(TESTS) ## build the unit tests
 
 .PHONY: all tests clean help FORCE
 .SECONDARY:
-$(TOOLS): $(B)/%: $(B)/tools/%.o $(B)/lib.a ; $(Q)$(LINK) -o $@ $^ $(LIBS)
+.SECONDEXPANSION:
+rooms = $(call objs,$(wildcard tools/common/*.c tools/$(1)/*.c))
+$(TOOLS): $(B)/%: $(B)/tools/%.o $$(call rooms,$$*) $(B)/lib.a
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(TESTS): %: %.o $(FAKES) $(B)/lib.a ; $(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
 $(B)/lib.a: $(LIB) ; $(Q)rm -f $@ && $(AR) rcs $@ $^
 $(B)/%.o: %.c $(B)/flags
