@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# tapdisk: `make help` lists the targets.  All output goes to build/.
+# tapdisk: `make help` lists the targets.  All output goes to build/, sanitized
+# builds to build/address-undefined and the like, other compilers' below that.
 CC      ?= cc
 AR      ?= ar
 PREFIX  ?= /usr/local
@@ -9,8 +10,12 @@ V       ?=
 DEV     ?=
 EXTRA_DRIVERS ?=
 
-B := build$(if $(SAN),/san)$(if $(filter clang%,$(notdir $(CC))),/clang)
+comma := ,
+ROOT  := $(DESTDIR)$(PREFIX)
+B := build$(if $(SAN),/$(subst $(comma),-,$(SAN)))$(if $(filter \
+	clang%,$(notdir $(CC))),/clang)
 Q := $(if $(V),,@)
+say = $(if $(V),,@echo "  $(1)")
 
 WARN := -Wall -Wextra -Wshadow -Wvla -Wundef -Wformat=2 -Wwrite-strings \
 	-Wpointer-arith -Wcast-align -Wstrict-prototypes -Wmissing-prototypes \
@@ -29,30 +34,84 @@ LIB   := $(call objs,$(wildcard core/*.c core/frontends/*.c drivers/*.c \
 TOOLS := $(patsubst tools/%.c,$(B)/%,$(wildcard tools/*.c))
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/test_*.c))
 FAKES := $(call objs,$(filter-out tests/test_%,$(wildcard tests/*.c)))
+FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 all: $(TOOLS) ## build the daemon and the tools
 
 tests: $(TESTS) ## build the unit tests
 
-.PHONY: all tests clean help FORCE
-.SECONDARY:
-.SECONDEXPANSION:
-rooms = $(call objs,$(wildcard tools/common/*.c tools/$(1)/*.c))
-$(TOOLS): $(B)/%: $(B)/tools/%.o $$(call rooms,$$*) $(B)/lib.a
-	$(Q)$(LINK) -o $@ $^ $(LIBS)
-$(TESTS): %: %.o $(FAKES) $(B)/lib.a ; $(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
-$(B)/lib.a: $(LIB) ; $(Q)rm -f $@ && $(AR) rcs $@ $^
-$(B)/%.o: %.c $(B)/flags
-	@mkdir -p $(@D)
-	$(if $(V),,@echo "  CC $<")
-	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
-$(B)/flags: FORCE
-	@mkdir -p $(@D)
-	@echo '$(COMPILE)' | cmp -s - $@ || echo '$(COMPILE)' >$@
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+deps: ## install the Debian packages that are missing
+	@tests/install-deps
+
+demo: ## install what is missing, build, and show the thing working
+	@tests/install-deps
+	@+$(MAKE) --no-print-directory all
+	@tests/demo.sh
+
+test: ## install what is missing, build, and run every test
+	@tests/install-deps
+	@+tests/run $(TESTS_ONLY)
+
+bench: all ## measure against nbdkit and qemu-nbd (ROUNDS=9 SECONDS=3)
+	@tests/bench/bench --build $(B) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(SECONDS),--seconds $(SECONDS))
+
+fuzz: ## run each fuzzer for FUZZ_SECONDS (60)
+	@+tests/run --fuzz $${FUZZ_SECONDS:-60}
+
+lint: ## check format, layering, manuals, and what analysers find
+	@+tests/lint
+
+fmt: ## format the C sources
+	@clang-format -i $(shell git ls-files '*.[ch]')
+
+install: all ## install below $(DESTDIR)$(PREFIX)
+	install -d $(ROOT)/bin
+	install -m 755 $(TOOLS) $(ROOT)/bin
+	$(Q)for m in $(wildcard docs/*.[1-8]); do \
+		install -Dm 644 $$m $(ROOT)/share/man/man$${m##*.}/$${m##*/}; done
+	$(Q)for c in $(wildcard tools/*.bash); do c=$${c##*/}; install -Dm 644 \
+		tools/$$c $(ROOT)/share/bash-completion/completions/$${c%.bash}; done
+	$(Q)for u in $(wildcard tools/*.service); do \
+		install -Dm 644 $$u $(ROOT)/lib/systemd/system/$${u##*/}; \
+		sed -i 's|/usr/local|$(PREFIX)|' \
+			$(ROOT)/lib/systemd/system/$${u##*/}; done
 
 clean: ## remove build/
 	rm -rf build
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+where: ; @echo $(B)
+fuzzers: $(FUZZERS)
+
+.PHONY: all tests deps demo test bench fuzz lint fmt install clean help where \
+	fuzzers FORCE
+.SECONDARY:
+.DELETE_ON_ERROR:
+.SECONDEXPANSION:
+rooms = $(call objs,$(wildcard tools/common/*.c tools/$(1)/*.c))
+$(TOOLS): $(B)/%: $(B)/tools/%.o $$(call rooms,$$*) $(B)/lib.a
+	$(call say,LD $@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+$(TESTS): %: %.o $(FAKES) $(B)/lib.a
+	$(call say,LD $@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+$(FUZZERS): %: %.o $(B)/lib.a
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+$(B)/lib.a: $(LIB) ; $(Q)rm -f $@ && $(AR) rcs $@ $^
+$(B)/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,CC $<)
+	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
+$(B)/%.tidy: %.c $(B)/%.o .clang-tidy
+	$(call say,TIDY $<)
+	$(Q)clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE -I. >$@ 2>$@.err \
+		|| { cat $@ $@.err; exit 1; }
+# Objects and programs are made anew when the flags change.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(subst ','\'',$(COMPILE) $(LINK) $(LIBS))' >$@.new
+	@cmp -s $@.new $@ || mv $@.new $@
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
