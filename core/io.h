@@ -4,9 +4,9 @@
  *
  * Reads, writes and flushes go through a back-end from one table: libaio or
  * io_uring, probed at start, or forced by name.  What has no asynchronous form
- * (TIOCB_CALL; flushes under libaio) goes to a pool of IO_HELPERS threads, one
- * system call a job.  tiocbs are gathered and submitted once a turn; callbacks
- * come from the loop, never from inside io_queue().
+ * (TIOCB_CALL; under libaio flushes and td_prep_buffered()) goes to a pool of
+ * IO_HELPERS threads, one system call a job.  tiocbs are gathered and submitted
+ * once a turn; callbacks come from the loop, never from inside io_queue().
  *
  * I1  A tiocb's callback runs exactly once, with 0 or a negative errno.
  * I2  Short transfers are carried on here; a transfer that makes no progress

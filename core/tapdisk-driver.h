@@ -39,6 +39,7 @@ struct tiocb {
 	size_t bytes;	  /* asked for */
 	long long offset; /* in the file */
 	size_t done;	  /* moved so far; a short transfer is carried on */
+	bool buffered;	  /* td_prep_buffered() */
 	td_queue_callback_t cb;
 	void *arg;
 	int (*call)(void *); /* TIOCB_CALL, on a helper thread */

@@ -49,6 +49,14 @@ void td_queue_request(td_image_t *image, td_request_t treq);
 /* The image under the driver's own; NULL if there is none (yet). */
 td_image_t *td_image_below(td_driver_t *driver);
 
+/*
+ * After td_prep_read or td_prep_write: say that `fd` was opened without
+ * O_DIRECT on a file whose page cache waits for a device, so that a back-end
+ * which would wait there itself lets a helper thread do it.  Without this a
+ * tiocb may hold up the loop.  On tmpfs, which never waits, leave it out.
+ */
+void td_prep_buffered(struct tiocb *tiocb);
+
 /* Fill a tiocb that makes completed writes to `fd` durable (fdatasync). */
 void td_prep_flush(struct tiocb *tiocb, int fd, td_queue_callback_t cb,
 		   void *arg);
