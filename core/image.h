@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 
+#include "core/loop.h"
 #include "tapdisk-interface.h"
 
 #define IMAGE_NAME_MAX	4096 /* bytes of a whole stack's name */
@@ -32,17 +33,40 @@ struct driver_type {
 	const char *help;	    /* one line: "PATH", "SIZE[K|M|G|T]", … */
 };
 
+/* A completion on its way to a callback that is not the core's own. */
+struct image_held {
+	td_request_t treq;
+	int res;
+};
+
+/*
+ * A driver may put its own callback into a request.  Such callbacks are never
+ * called from inside td_complete_request(): they are held, contiguous parts as
+ * one, and come from the loop, so that no driver is re-entered.  Should
+ * IMAGE_HELD_MAX parts be held, the oldest is delivered at once.
+ */
+#define IMAGE_HELD_MAX 1024
+
 struct image_stack {
 	struct loop *loop;		     /* borrowed */
 	struct io *io;			     /* borrowed */
 	const struct driver_type *types;     /* borrowed */
+	td_callback_t core_callback;	     /* the vbd's: safe at any depth */
 	td_image_t *top;		     /* NULL while closed */
 	td_image_t *images[IMAGE_DEPTH_MAX]; /* owned, top first */
 	int count;
+	int leaf; /* index of the last that is not a parent */
+
+	struct task deliver;
+	struct image_held *held; /* owned; a ring */
+	unsigned int held_first, held_count;
 };
 
+/* Aborts without memory for the ring. */
 void image_stack_init(struct image_stack *stack, struct loop *loop,
-		      struct io *io, const struct driver_type *types);
+		      struct io *io, const struct driver_type *types,
+		      td_callback_t core_callback);
+void image_stack_done(struct image_stack *stack); /* must be closed */
 
 /* Opens all or nothing.  `flags` (TD_OPEN_*) go to filters and leaf. */
 int image_stack_open(struct image_stack *stack, const char *name,
@@ -52,10 +76,10 @@ int image_stack_open(struct image_stack *stack, const char *name,
  * all are closed. */
 int image_stack_close(struct image_stack *stack, struct reason *reason);
 
-/* What the top image offers. */
+/* Whether the image, and for a filter what is below it, takes `op`. */
 bool image_can(const td_image_t *image, int op);
 
-/* td_resize from the bottom up; -EOPNOTSUPP where a driver refuses. */
+/* td_resize from the leaf up; -EOPNOTSUPP where a driver refuses. */
 int image_stack_resize(struct image_stack *stack, td_sector_t sectors,
 		       struct reason *reason);
 
@@ -64,14 +88,24 @@ int image_stack_command(struct image_stack *stack, const char *type,
 			const char *command, struct json_t *result,
 			struct reason *reason);
 
-/* [{"type", "name", "size", "sector_size", "read_only", "stats", "driver"}] */
+/* The image that holds sectors and lies lowest; NULL if none does.  Who is to
+ * be named when a request does not come back. */
+const td_image_t *image_stack_holder(const struct image_stack *stack);
+
+/* [{"type", "name", "size", "sector_size", "read_only", "outstanding",
+ * "stats", "driver"}], top first; a new reference. */
 struct json_t *image_stack_json(const struct image_stack *stack);
 
-/*
- * Callbacks that a driver put into a request in place of the core's are held
- * back while a driver's td_queue_*() is on the stack, and delivered when it
- * has returned.  IMAGE_HELD_MAX contiguous parts can be held.
- */
-#define IMAGE_HELD_MAX 4096
+/* Sort, merge, and cut an answer to what covers [sec, sec + secs) from its
+ * beginning without a gap.  Never leaves it empty. */
+void td_extents_settle(struct td_extents *extents, td_sector_t sec,
+		       td_sector_t secs);
+
+/* The task that delivers what is held. */
+void image_stack_deliver(struct task *task);
+
+/* Log what a driver did against its contract, and abort. */
+void image_panic(const td_image_t *image, const td_request_t *treq,
+		 const char *what) __attribute__((noreturn));
 
 #endif

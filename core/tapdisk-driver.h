@@ -77,7 +77,9 @@ struct td_image_handle {
 	bool filter;		   /* another image stands below in the name */
 	td_image_t *below;	   /* borrowed; NULL at the bottom */
 	struct image_stack *stack; /* borrowed */
-	struct stats stats;	   /* requests that this image completed */
+	uint64_t outstanding;	   /* sectors it holds: neither given back
+				    * nor forwarded */
+	struct stats stats;	   /* parts that this image completed */
 };
 
 #endif
