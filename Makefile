@@ -36,7 +36,7 @@ TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/test_*.c))
 FAKES := $(call objs,$(filter-out tests/test_%,$(wildcard tests/*.c)))
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-all: $(TOOLS) ## build the daemon and the tools
+all: $(TOOLS) $(B)/lib.a ## build the daemon and the tools
 
 tests: $(TESTS) ## build the unit tests
 
@@ -85,9 +85,10 @@ help: ## list the targets
 
 where: ; @echo $(B)
 fuzzers: $(FUZZERS)
+tidied: $(patsubst %.c,$(B)/%.tidy,$(shell git ls-files '*.c' 2>/dev/null))
 
 .PHONY: all tests deps demo test bench fuzz lint fmt install clean help where \
-	fuzzers FORCE
+	fuzzers tidied FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
@@ -107,8 +108,8 @@ $(B)/%.o: %.c $(B)/flags
 	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
 $(B)/%.tidy: %.c $(B)/%.o .clang-tidy
 	$(call say,TIDY $<)
-	$(Q)clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE -I. >$@ 2>$@.err \
-		|| { cat $@ $@.err; exit 1; }
+	$(Q)clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE -I. >$@.out 2>&1 \
+		&& touch $@ || { cat $@.out; exit 1; }
 # Objects and programs are made anew when the flags change.
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
