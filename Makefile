@@ -46,13 +46,15 @@ deps: ## install the Debian packages that are missing
 demo: ## install what is missing, build, and show the thing working
 	@tests/install-deps
 	@+$(MAKE) --no-print-directory all
-	@tests/demo.sh
+	@BUILD=$(B) tests/demo.sh
 
 test: ## install what is missing, build, and run every test
 	@tests/install-deps
 	@+tests/run $(TESTS_ONLY)
 
-bench: all ## measure against nbdkit and qemu-nbd (ROUNDS=9 SECONDS=3)
+bench: ## measure against nbdkit and qemu-nbd (ROUNDS=9 SECONDS=2)
+	@tests/install-deps
+	@+$(MAKE) --no-print-directory all
 	@tests/bench/bench --build $(B) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(SECONDS),--seconds $(SECONDS))
 
