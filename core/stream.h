@@ -4,11 +4,13 @@
  * buffer, send vectors, hear of completions.
  *
  * T1  One receive is outstanding at a time; it ends when at least `min` bytes
- *     came, with an error, or with 0 at the end of the stream.
+ *     came, with 0 at the end of the stream, or with an error (-ECONNRESET if
+ *     the stream ends after fewer than `min` bytes).
  * T2  Sends leave in the order given.  What is sent in one turn leaves in as
  *     few system calls as possible.  Every send's on_done runs exactly once.
- * T3  No callback runs from inside stream_receive(), stream_send() or
- *     stream_close(): they come from the loop.  The exception: none.
+ * T3  No callback runs from inside stream_receive() or stream_send(): they come
+ *     from the loop.  stream_close() alone calls the on_done of sends that are
+ *     outstanding, from inside.  A callback may close the stream and free it.
  * T4  After the first error every outstanding and later operation ends with
  *     it; the owner closes.
  *
@@ -20,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include "list.h"
@@ -28,6 +31,7 @@
 struct reason;
 struct stream;
 struct tls_context;
+struct tls_session;
 
 #define STREAM_IOV_MAX 4 /* vectors of one send */
 
@@ -65,24 +69,32 @@ struct stream {
 	size_t send_done;	/* bytes of the first that are out */
 	size_t send_bytes;	/* queued in all */
 
-	struct task task; /* tries, and delivers */
-	void *tls;	  /* owned: the session; NULL when plain */
+	struct task task;	 /* tries, and delivers */
+	struct tls_session *tls; /* owned; NULL when plain */
 	bool handshaking;
+
+	uint64_t bytes_in, bytes_out; /* so far: who watches sees progress */
+	bool blocked;  /* the socket took no more; waits for WATCH_WRITE */
+	bool ended_in; /* the peer sends no more */
+	bool hung;     /* both ways are shut: the loop has no more to tell */
+	bool *gone;    /* told by stream_close() to a handler on the stack */
 };
 
-/* Takes `fd` (made non-blocking, TCP_NODELAY set where it applies). */
+/* Takes `fd`, on failure too (made non-blocking, TCP_NODELAY set where it
+ * applies). */
 int stream_open(struct stream *stream, struct loop *loop, int fd,
 		const struct stream_ops *ops);
 
-/* Ends the operations outstanding with -ECANCELED, without callbacks for the
- * receive; on_done of sends is called from inside (only here).  Closes fd. */
+/* Drops the receive without a callback, closes fd, and last calls on_done of
+ * outstanding sends with -ECANCELED (those may free the stream).  A second
+ * call does nothing. */
 void stream_close(struct stream *stream);
 
 /* min <= max; both above 0. */
 void stream_receive(struct stream *stream, void *buf, size_t min, size_t max);
 void stream_send(struct stream *stream, struct stream_send *send);
 
-/* No send outstanding. */
+/* No send outstanding, on_done of all has run. */
 bool stream_is_flushed(const struct stream *stream);
 
 /* Turn to TLS as the server or client, with nothing outstanding.  The end of
@@ -94,22 +106,27 @@ int stream_start_tls(struct stream *stream, const struct tls_context *context,
  * --- listening and addresses ---
  *
  * An address is "unix:PATH", "tcp:HOST:PORT", "tcp:[::1]:PORT" or
- * "tcp:*:PORT".  Port 0 picks a free one.
+ * "tcp:*:PORT" (IPv6 and IPv4).  Port 0 picks a free one.  A name with several
+ * addresses is bound to the first that can be.
  */
 struct listener {
 	struct watch watch;
 	int fd;	    /* owned */
 	char *path; /* owned: a Unix socket to remove; NULL otherwise */
-	char *name; /* owned: the address as bound */
+	char *name; /* owned: the address as bound, with the port's number */
 	void (*on_accept)(struct listener *listener, int fd); /* takes fd */
+	dev_t device; /* of path, as bound: another's file is left alone */
+	ino_t inode;
+	struct timer pause; /* out of descriptors: accepts again later */
 };
 
 /* `mode` and `group` (-1: leave) are for Unix sockets.  A socket file that no
- * process listens on is removed first; one in use is refused. */
+ * process listens on is removed first; one in use is refused.  Names are
+ * looked up here and now, blocking: call it at start. */
 int listener_open(struct listener *listener, struct loop *loop,
 		  const char *address, unsigned int mode, int group,
 		  void (*on_accept)(struct listener *, int fd),
 		  struct reason *reason);
-void listener_close(struct listener *listener);
+void listener_close(struct listener *listener); /* closed ones too */
 
 #endif
