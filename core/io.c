@@ -8,8 +8,9 @@
  * What the back-end cannot do without blocking goes straight to the helpers;
  * it does not count against IO_DEPTH, so calls that hang hold up no transfer.
  * All else waits in `queue` for the task that runs once a turn.  After it has
- * submitted, it looks at the back-end's completions in memory: on a page-cached
- * file they are there already, and a turn of the loop is saved.
+ * submitted, it looks at the back-end's completions in memory: for a file in
+ * memory they are there already, and a turn of the loop is saved.  A single
+ * transfer of such a file does without the back-end.
  *
  * I4  A tiocb is in one place: queue, the back-end, the helpers, or done.
  *     `pending` counts all four, `kernel` those with the back-end.
@@ -47,8 +48,8 @@ struct io {
 
 /* In order of preference. */
 static const struct io_backend *const io_backends[] = {
-	&io_backend_uring,
 	&io_backend_libaio,
+	&io_backend_uring,
 };
 
 #define IO_BACKENDS (sizeof(io_backends) / sizeof(io_backends[0]))
@@ -98,19 +99,30 @@ io_completed(struct io *io, struct tiocb *tiocb, int result)
 	io_moved(io, tiocb, result);
 }
 
-static bool
-io_needs_helper(const struct io *io, const struct tiocb *tiocb)
+enum io_way {
+	IO_BACKEND,
+	IO_HELPER,
+	IO_ON_THE_SPOT, /* if alone, else the back-end: one call for many */
+};
+
+static enum io_way
+io_way(const struct io *io, const struct tiocb *tiocb)
 {
-	switch (tiocb->op) {
-	case TIOCB_CALL:
-		return true;
-	case TIOCB_FLUSH:
-		return !io->backend->flushes;
-	case TIOCB_READ:
-	case TIOCB_WRITE:
-		return tiocb->buffered && !io->backend->buffered;
+	bool asynchronous =
+		tiocb->op == TIOCB_FLUSH ? io->backend->flushes : true;
+
+	if (tiocb->op == TIOCB_CALL)
+		return IO_HELPER;
+	switch (tiocb->file) {
+	case TD_FILE_DIRECT:
+		break;
+	case TD_FILE_BUFFERED:
+		asynchronous = asynchronous && io->backend->buffered;
+		break;
+	case TD_FILE_MEMORY:
+		return IO_ON_THE_SPOT;
 	}
-	abort();
+	return asynchronous ? IO_BACKEND : IO_HELPER;
 }
 
 static void
@@ -143,21 +155,33 @@ io_deliver(struct io *io)
 
 /* --- submission --- */
 
+/* What is queued now: a transfer that is carried on waits for its turn. */
 static void
 io_submit_queue(struct io *io)
 {
+	LIST_HEAD(queue);
 	struct tiocb *tiocb;
+	enum io_way way;
+	bool alone;
 
-	while (!list_empty(&io->queue) && io->kernel < IO_DEPTH) {
-		tiocb = list_first_entry(&io->queue, struct tiocb, entry);
+	list_splice_tail_init(&io->queue, &queue);
+	alone = queue.next == queue.prev;
+	while (!list_empty(&queue) && io->kernel < IO_DEPTH) {
+		tiocb = list_first_entry(&queue, struct tiocb, entry);
 		list_del(&tiocb->entry);
-		if (io_needs_helper(io, tiocb)) { /* carried on */
+		way = io_way(io, tiocb);
+		if (way == IO_ON_THE_SPOT &&
+		    (alone || tiocb->op == TIOCB_FLUSH)) {
+			io_moved(io, tiocb, io_perform(tiocb));
+		} else if (way == IO_HELPER) {
 			io_helper_queue(io->helper, tiocb);
-			continue;
+		} else {
+			io->kernel++;
+			io->backend->put(io->state, tiocb);
 		}
-		io->kernel++;
-		io->backend->put(io->state, tiocb);
 	}
+	list_splice_tail_init(&io->queue, &queue);
+	list_splice_tail_init(&queue, &io->queue);
 	if (io->kernel && io->backend->kick(io->state) < 0)
 		timer_set(&io->again, KICK_AGAIN_NS);
 }
@@ -203,7 +227,7 @@ io_queue(struct io *io, struct tiocb *tiocb)
 {
 	assert(tiocb->cb);
 	io->pending++;
-	if (io_needs_helper(io, tiocb)) {
+	if (io_way(io, tiocb) == IO_HELPER) {
 		io_helper_queue(io->helper, tiocb);
 		return;
 	}
@@ -269,8 +293,8 @@ io_probe(struct io *io, const char *name, struct reason *reason)
 	}
 	if (name)
 		reason_set(reason, error,
-			   "there is no disk back-end \"%s\": choose io_uring "
-			   "or libaio",
+			   "there is no disk back-end \"%s\": choose libaio or "
+			   "io_uring",
 			   name);
 	return error;
 }
@@ -385,10 +409,9 @@ td_prep_write(struct tiocb *tiocb, int fd, char *buf, size_t bytes,
 }
 
 void
-td_prep_buffered(struct tiocb *tiocb)
+td_prep_file(struct tiocb *tiocb, enum td_file file)
 {
-	assert(tiocb->op == TIOCB_READ || tiocb->op == TIOCB_WRITE);
-	tiocb->buffered = true;
+	tiocb->file = file;
 }
 
 void

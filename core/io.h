@@ -4,7 +4,7 @@
  *
  * Reads, writes and flushes go through a back-end from one table: libaio or
  * io_uring, probed at start, or forced by name.  What has no asynchronous form
- * (TIOCB_CALL; under libaio flushes and td_prep_buffered()) goes to a pool of
+ * (TIOCB_CALL; under libaio flushes and TD_FILE_BUFFERED) goes to a pool of
  * IO_HELPERS threads, one system call a job.  tiocbs are gathered and submitted
  * once a turn; callbacks come from the loop, never from inside io_queue().
  *

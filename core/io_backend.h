@@ -15,7 +15,7 @@
 struct io_backend {
 	const char *name;
 	bool flushes;  /* has an asynchronous TIOCB_FLUSH */
-	bool buffered; /* a transfer through the page cache does not block us */
+	bool buffered; /* TD_FILE_BUFFERED does not block us */
 
 	/* Set up and try out; *ret_state is the back-end's own. */
 	int (*open)(struct io *io, void **ret_state);
@@ -40,6 +40,9 @@ extern const struct io_backend io_backend_uring;
 
 /* `result`: bytes moved (0 for a flush) or a negative errno. */
 void io_completed(struct io *io, struct tiocb *tiocb, int result);
+
+/* The same by one system call on the spot, on any thread. */
+int io_perform(const struct tiocb *tiocb);
 
 /*
  * The helper pool: IO_HELPERS threads that run one system call a job.  Jobs

@@ -36,8 +36,8 @@ struct io_helper {
 	bool quit;
 };
 
-static int
-helper_perform(const struct tiocb *tiocb)
+int
+io_perform(const struct tiocb *tiocb)
 {
 	char *buf = tiocb->buf + tiocb->done;
 	size_t bytes = tiocb->bytes - tiocb->done;
@@ -87,7 +87,7 @@ helper_main(void *arg)
 		tiocb = list_first_entry(&helper->jobs, struct tiocb, entry);
 		list_del(&tiocb->entry);
 		pthread_mutex_unlock(&helper->mutex);
-		tiocb->result = helper_perform(tiocb);
+		tiocb->result = io_perform(tiocb);
 		pthread_mutex_lock(&helper->mutex);
 		helper_finish(helper, tiocb);
 	}

@@ -10,6 +10,11 @@
  * io_submit() blocks while a transfer through the page cache waits for its
  * device, and knows flushes only on some file systems: io.c sends both to the
  * helpers.
+ *
+ * Transfers of files in memory end inside io_submit().  They are `silent`: the
+ * event descriptor is not written for them, since whoever was woken by it would
+ * find nothing left.  Were the file not what the driver said, the wait is made
+ * here rather than lost.
  */
 #include "core/io_backend.h"
 
@@ -44,7 +49,9 @@ struct libaio {
 	struct io *io; /* borrowed */
 	io_context_t context;
 	int eventfd;
-	unsigned int count; /* of put */
+	bool mapped;
+	unsigned int silent; /* with the kernel, without the eventfd */
+	unsigned int count;  /* of put */
 	struct iocb *put[IO_DEPTH];
 };
 
@@ -64,6 +71,7 @@ static int
 libaio_open(struct io *io, void **ret_state)
 {
 	struct libaio *aio = calloc(1, sizeof(*aio));
+	struct aio_ring *ring;
 	int error;
 
 	if (!aio)
@@ -75,6 +83,9 @@ libaio_open(struct io *io, void **ret_state)
 		libaio_close(aio);
 		return error;
 	}
+	ring = (struct aio_ring *)(void *)aio->context;
+	aio->mapped =
+		ring->magic == AIO_RING_MAGIC && ring->incompat_features == 0;
 	*ret_state = aio;
 	return 0;
 }
@@ -85,6 +96,12 @@ libaio_fd(const void *state)
 	const struct libaio *aio = state;
 
 	return aio->eventfd;
+}
+
+static bool
+libaio_is_silent(const struct libaio *aio, const struct tiocb *tiocb)
+{
+	return tiocb->file == TD_FILE_MEMORY && aio->mapped;
 }
 
 static void
@@ -102,9 +119,21 @@ libaio_put(void *state, struct tiocb *tiocb)
 		io_prep_pread(iocb, tiocb->fd, buf, bytes, offset);
 	else
 		io_prep_pwrite(iocb, tiocb->fd, buf, bytes, offset);
-	io_set_eventfd(iocb, aio->eventfd);
+	if (!libaio_is_silent(aio, tiocb))
+		io_set_eventfd(iocb, aio->eventfd);
 	iocb->data = tiocb;
 	aio->put[aio->count++] = iocb;
+}
+
+static unsigned int
+libaio_count_silent(const struct libaio *aio, struct iocb *const *iocb,
+		    int count)
+{
+	unsigned int silent = 0;
+
+	while (count-- > 0)
+		silent += libaio_is_silent(aio, iocb[count]->data);
+	return silent;
 }
 
 static int
@@ -124,6 +153,9 @@ libaio_kick(void *state)
 		if (n < 0) { /* the first of them is at fault */
 			io_completed(aio->io, aio->put[sent]->data, n);
 			n = 1;
+		} else {
+			aio->silent +=
+				libaio_count_silent(aio, aio->put + sent, n);
 		}
 		sent += (unsigned int)n;
 	}
@@ -135,12 +167,14 @@ libaio_kick(void *state)
 static void
 libaio_event(struct libaio *aio, const struct io_event *event)
 {
+	aio->silent -= libaio_is_silent(aio, event->data);
 	io_completed(aio->io, event->data, (int)(long)event->res);
 }
 
 static void
-libaio_reap_mapped(struct libaio *aio, struct aio_ring *ring)
+libaio_reap_mapped(struct libaio *aio)
 {
+	struct aio_ring *ring = (struct aio_ring *)(void *)aio->context;
 	unsigned int head = ring->head;
 	unsigned int tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
 
@@ -152,14 +186,15 @@ libaio_reap_mapped(struct libaio *aio, struct aio_ring *ring)
 }
 
 static void
-libaio_reap_called(struct libaio *aio)
+libaio_reap_called(struct libaio *aio, long wait_for)
 {
 	struct timespec at_once = { 0 };
 	struct io_event event[REAP_BATCH];
 	int i, n;
 
 	do {
-		n = io_getevents(aio->context, 0, REAP_BATCH, event, &at_once);
+		n = io_getevents(aio->context, wait_for, REAP_BATCH, event,
+				 wait_for ? NULL : &at_once);
 		for (i = 0; i < n; i++)
 			libaio_event(aio, &event[i]);
 	} while (n == REAP_BATCH || n == -EINTR);
@@ -169,7 +204,6 @@ static void
 libaio_reap(void *state, bool woken)
 {
 	struct libaio *aio = state;
-	struct aio_ring *ring = (struct aio_ring *)(void *)aio->context;
 	uint64_t count;
 	ssize_t n;
 
@@ -178,10 +212,12 @@ libaio_reap(void *state, bool woken)
 			n = read(aio->eventfd, &count, sizeof(count));
 		while (n < 0 && errno == EINTR);
 	}
-	if (ring->magic == AIO_RING_MAGIC && ring->incompat_features == 0)
-		libaio_reap_mapped(aio, ring);
+	if (aio->mapped)
+		libaio_reap_mapped(aio);
 	else if (woken)
-		libaio_reap_called(aio);
+		libaio_reap_called(aio, 0);
+	while (aio->silent)
+		libaio_reap_called(aio, 1);
 }
 
 const struct io_backend io_backend_libaio = {

@@ -27,6 +27,13 @@ enum tiocb_op {
 	TIOCB_CALL,
 };
 
+/* What stands behind a tiocb's descriptor, so what a transfer waits for. */
+enum td_file {
+	TD_FILE_DIRECT,	  /* O_DIRECT: asynchronous; the rule unless told */
+	TD_FILE_BUFFERED, /* a device's page cache: submitting it may wait */
+	TD_FILE_MEMORY,	  /* tmpfs: a copy that never waits for a device */
+};
+
 /*
  * One operation on its way to the kernel.  Embedded by the driver in its own
  * request, which owns it; from td_queue_tiocb() until the callback runs it
@@ -39,7 +46,7 @@ struct tiocb {
 	size_t bytes;	  /* asked for */
 	long long offset; /* in the file */
 	size_t done;	  /* moved so far; a short transfer is carried on */
-	bool buffered;	  /* td_prep_buffered() */
+	enum td_file file;
 	td_queue_callback_t cb;
 	void *arg;
 	int (*call)(void *); /* TIOCB_CALL, on a helper thread */

@@ -50,12 +50,13 @@ void td_queue_request(td_image_t *image, td_request_t treq);
 td_image_t *td_image_below(td_driver_t *driver);
 
 /*
- * After td_prep_read or td_prep_write: say that `fd` was opened without
- * O_DIRECT on a file whose page cache waits for a device, so that a back-end
- * which would wait there itself lets a helper thread do it.  Without this a
- * tiocb may hold up the loop.  On tmpfs, which never waits, leave it out.
+ * After td_prep_read, td_prep_write or td_prep_flush: say what kind of file
+ * `fd` is if it is not opened with O_DIRECT.  A transfer through a page cache
+ * may wait while it is submitted; where the back-end would, a helper thread
+ * does. Files in memory are read and written on the spot.  A tiocb of which
+ * nothing is said goes to the back-end, whatever it waits for.
  */
-void td_prep_buffered(struct tiocb *tiocb);
+void td_prep_file(struct tiocb *tiocb, enum td_file file);
 
 /* Fill a tiocb that makes completed writes to `fd` durable (fdatasync). */
 void td_prep_flush(struct tiocb *tiocb, int fd, td_queue_callback_t cb,

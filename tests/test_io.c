@@ -158,8 +158,7 @@ test_callback_never_runs_inside_io_queue(void **state)
 	fill_file(f, BLOCK);
 	for (i = 0; i < 100; i++) {
 		td_prep_read(&job.tiocb, f->fd, in, BLOCK, 0, job_on_end, &job);
-		if (i % 2)
-			td_prep_buffered(&job.tiocb);
+		td_prep_file(&job.tiocb, (enum td_file)(i % 3));
 		io_queue(f->io, &job.tiocb);
 		assert_int_equal(job.ended, i);
 		run_until_idle(f);
@@ -172,7 +171,7 @@ test_transfer_short_of_the_end_of_file_is_eio(void **state)
 {
 	static char in[4 * BLOCK];
 	struct fixture *f = *state;
-	struct job job[3] = { { .ended = 0 } };
+	struct job job[4] = { { .ended = 0 } };
 	int i;
 
 	fill_file(f, 2 * BLOCK);
@@ -182,11 +181,14 @@ test_transfer_short_of_the_end_of_file_is_eio(void **state)
 		     &job[1]);
 	td_prep_read(&job[2].tiocb, f->fd, in, sizeof(in), 0, job_on_end,
 		     &job[2]);
-	td_prep_buffered(&job[2].tiocb);
-	for (i = 0; i < 3; i++)
+	td_prep_file(&job[2].tiocb, TD_FILE_BUFFERED);
+	job[3] = job[2];
+	job[3].tiocb.arg = &job[3];
+	td_prep_file(&job[3].tiocb, TD_FILE_MEMORY);
+	for (i = 0; i < 4; i++)
 		io_queue(f->io, &job[i].tiocb);
 	run_until_idle(f);
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < 4; i++) {
 		assert_int_equal(job[i].ended, 1);
 		assert_int_equal(job[i].result, -EIO);
 	}
@@ -207,7 +209,8 @@ test_short_transfer_is_carried_on(void **state)
 	assert_int_equal(pipe(pipes), 0);
 	assert_int_equal(write(pipes[1], "abc", 3), 3);
 	td_prep_read(&job.tiocb, pipes[0], in, 6, 0, job_on_end, &job);
-	td_prep_buffered(&job.tiocb); /* libaio cannot seek in a pipe */
+	td_prep_file(&job.tiocb,
+		     TD_FILE_BUFFERED); /* libaio cannot seek in a pipe */
 	if (strcmp(f->backend, "libaio") == 0) {
 		/* nor can pread(): an error, told once */
 		io_queue(f->io, &job.tiocb);
@@ -341,20 +344,35 @@ test_flush_succeeds_and_its_error_is_told(void **state)
 }
 
 static void
-test_buffered_transfer_moves_the_data(void **state)
+test_transfer_moves_the_data_whatever_the_file(void **state)
 {
+	static const enum td_file files[] = {
+		TD_FILE_DIRECT,
+		TD_FILE_BUFFERED,
+		TD_FILE_MEMORY,
+	};
 	static char out[BLOCK], in[BLOCK];
 	struct fixture *f = *state;
-	struct job job = { .ended = 0 };
+	struct job write = { .ended = 0 }, flush = { .ended = 0 };
+	size_t i;
 
-	memset(out, 'b', BLOCK);
-	td_prep_write(&job.tiocb, f->fd, out, BLOCK, 0, job_on_end, &job);
-	td_prep_buffered(&job.tiocb);
-	io_queue(f->io, &job.tiocb);
-	run_until_idle(f);
-	assert_int_equal(job.result, 0);
-	assert_int_equal(pread(f->fd, in, BLOCK, 0), BLOCK);
-	assert_memory_equal(in, out, BLOCK);
+	for (i = 0; i < 3; i++) {
+		memset(out, 'a' + (int)i, BLOCK);
+		td_prep_write(&write.tiocb, f->fd, out, BLOCK, 0, job_on_end,
+			      &write);
+		td_prep_file(&write.tiocb, files[i]);
+		io_queue(f->io, &write.tiocb);
+		td_prep_flush(&flush.tiocb, f->fd, job_on_end, &flush);
+		td_prep_file(&flush.tiocb, files[i]);
+		io_queue(f->io, &flush.tiocb);
+		assert_int_equal(write.ended + flush.ended, 2 * i);
+		run_until_idle(f);
+		assert_int_equal(write.ended + flush.ended, 2 * i + 2);
+		assert_int_equal(write.result, 0);
+		assert_int_equal(flush.result, 0);
+		assert_int_equal(pread(f->fd, in, BLOCK, 0), BLOCK);
+		assert_memory_equal(in, out, BLOCK);
+	}
 }
 
 struct gate {
@@ -474,7 +492,7 @@ test_drain_ends_everything_without_the_loop(void **state)
 }
 
 static void
-test_direct_transfer_reaches_the_device_and_returns(void **state)
+test_direct_transfer_returns_even_if_called_one_of_memory(void **state)
 {
 	struct fixture *f = *state;
 	struct job job[16] = { { .ended = 0 } };
@@ -489,14 +507,19 @@ test_direct_transfer_reaches_the_device_and_returns(void **state)
 	}
 	buffer = aligned_alloc(BLOCK, sizeof(job) / sizeof(job[0]) * BLOCK);
 	fill_file(f, 16 * BLOCK);
-	for (i = 0; i < 16; i++) {
-		td_prep_read(&job[i].tiocb, fd, buffer + BLOCK * i, BLOCK,
-			     BLOCK * i, job_on_end, &job[i]);
-		io_queue(f->io, &job[i].tiocb);
+	for (i = 0; i < 32; i++) {
+		struct job *j = &job[i % 16];
+
+		td_prep_read(&j->tiocb, fd, buffer + BLOCK * (i % 16), BLOCK,
+			     BLOCK * (i % 16), job_on_end, j);
+		if (i >= 16)
+			td_prep_file(&j->tiocb, TD_FILE_MEMORY);
+		io_queue(f->io, &j->tiocb);
+		if (i % 16 == 15)
+			run_until_idle(f);
 	}
-	run_until_idle(f);
 	for (i = 0; i < 16; i++) {
-		assert_int_equal(job[i].ended, 1);
+		assert_int_equal(job[i].ended, 2);
 		assert_int_equal(job[i].result, 0);
 		assert_int_equal(buffer[BLOCK * i], i + 1);
 	}
@@ -514,7 +537,7 @@ test_unknown_backend_is_refused_with_a_sentence(void **state)
 	assert_null(io_new(loop, "posix", &reason));
 	assert_string_equal(reason.text,
 			    "there is no disk back-end \"posix\": choose "
-			    "io_uring or libaio");
+			    "libaio or io_uring");
 	loop_free(loop);
 }
 
@@ -554,11 +577,12 @@ main(void)
 		OVER_BOTH(test_more_than_io_depth_all_end_once),
 		OVER_BOTH(test_callback_may_queue_the_next),
 		OVER_BOTH(test_flush_succeeds_and_its_error_is_told),
-		OVER_BOTH(test_buffered_transfer_moves_the_data),
+		OVER_BOTH(test_transfer_moves_the_data_whatever_the_file),
 		OVER_BOTH(test_calls_run_side_by_side_and_hold_up_no_transfer),
 		OVER_BOTH(test_call_outside_a_driver_is_answered),
 		OVER_BOTH(test_drain_ends_everything_without_the_loop),
-		OVER_BOTH(test_direct_transfer_reaches_the_device_and_returns),
+		OVER_BOTH(
+			test_direct_transfer_returns_even_if_called_one_of_memory),
 		cmocka_unit_test(
 			test_unknown_backend_is_refused_with_a_sentence),
 		cmocka_unit_test(
