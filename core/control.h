@@ -47,6 +47,9 @@ struct control *control_new(struct loop *loop, const char *path,
 			    void *context, struct reason *reason);
 struct control *control_free(struct control *control);
 
+/* Every request is answered, and every answer has left. */
+bool control_is_quiet(const struct control *control);
+
 void *control_context(struct control_call *call);
 
 /* Takes `result` (NULL: an empty object). */

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * daemon - the assembled process: one disk, its frontends, its control socket.
+ *
+ *            open                 close, SIGTERM
+ *   WAITING ------> SERVING --------------------> CLOSING -> WAITING | the end
+ *
+ * DA1  The disk is offered by frontends exactly from open to close.
+ * DA2  One change of the disk (open, close, pause) is under way at a time; a
+ *      second one is refused with -EBUSY.  But a close takes the place of a
+ *      pause, and the stop of the process waits its turn.
+ * DA3  At the stop, requests that came are answered and flushed before the
+ *      process ends with EXIT_STOPPED; after the stop time limit it ends with
+ *      EXIT_UNCLEAN and a sentence.
+ */
+#ifndef TOOLS_TAPDISK_DAEMON_H
+#define TOOLS_TAPDISK_DAEMON_H
+
+#include <stdbool.h>
+#include <time.h>
+
+#include "core/control.h"
+#include "core/loop.h"
+#include "core/reason.h"
+#include "core/vbd.h"
+#include "tools/common/run_dir.h"
+
+struct daemon;
+struct frontend;
+struct io;
+struct options;
+struct pool;
+
+#define DAEMON_FRONTENDS_MAX 4
+
+/* Told once about the end of a change that was asked for. */
+typedef void (*daemon_done_t)(struct daemon *daemon, void *arg, int error,
+			      const struct reason *reason);
+
+struct daemon {
+	const struct options *options;	  /* borrowed */
+	const struct frontend *frontends; /* borrowed */
+	char name[RUN_DIR_NAME_MAX + 1];
+	char socket[RUN_DIR_PATH_MAX]; /* of the control socket */
+	struct loop *loop;	       /* owned, as all below */
+	struct io *io;
+	struct pool *pool;
+	struct vbd *vbd;
+	struct control *control;
+	void *servers[DAEMON_FRONTENDS_MAX]; /* as frontends; NULL: not open */
+	int name_fd;  /* markers in the run directory, -1 without */
+	int minor_fd; /* -1 while not attached */
+	int minor;    /* RUN_DIR_NO_MINOR while not attached */
+
+	/* what the listener saw last */
+	struct vbd_listener listener;
+	enum vbd_state seen_state;
+	uint64_t seen_size;
+	time_t since; /* when the state began */
+
+	/* the change under way */
+	const char *change; /* "closed", "paused"; NULL: none */
+	struct vbd_waiter pause_waiter, close_waiter;
+	struct timer quiet; /* looks whether the frontends are quiet */
+	unsigned int quiet_turns;
+	struct timer limit; /* of the one who asked */
+	daemon_done_t on_done;
+	void *done_arg;
+	int close_error;
+	struct reason close_reason;
+
+	/* the stop */
+	int signal_fd;
+	struct watch signals;
+	bool stopping;
+	struct timer stop_limit, stop_look;
+	unsigned int last_turns;
+	int exit_code;
+};
+
+/* Runs until the process is to end; returns its exit code. */
+int daemon_run(const struct options *options, const struct driver_type *types,
+	       const struct frontend *frontends);
+
+/* Begin to end the process as SIGTERM does. */
+void daemon_stop(struct daemon *daemon);
+
+/* --- disk.c: the changes of the disk --- */
+
+int disk_open(struct daemon *daemon, const struct vbd_options *options,
+	      struct reason *reason);
+
+/* `on_done` comes at the end, or with -ETIMEDOUT after `limit_s` (0: none),
+ * while the change goes on.  Refused at once: a negative errno, a reason and
+ * no on_done. */
+int disk_close(struct daemon *daemon, unsigned int limit_s,
+	       daemon_done_t on_done, void *arg, struct reason *reason);
+int disk_pause(struct daemon *daemon, unsigned int limit_s,
+	       daemon_done_t on_done, void *arg, struct reason *reason);
+
+unsigned int disk_clients(const struct daemon *daemon);
+json_t *disk_addresses(const struct daemon *daemon);
+void disk_init(struct daemon *daemon);	  /* listener and timers */
+void disk_cut_off(struct daemon *daemon); /* frees the frontends */
+
+/* --- report.c --- */
+
+json_t *report_status(const struct daemon *daemon);
+json_t *report_stats(const struct daemon *daemon);
+
+/* --- commands.c --- */
+
+extern const struct control_command daemon_commands[];
+
+#endif

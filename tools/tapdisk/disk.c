@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * disk.c - the changes of the disk: open, close, pause, and what is told of
+ * them as events.
+ *
+ * Closing has three steps: the frontends take nothing new, the vbd ends what
+ * is under way and closes the images, the frontends deliver the last answers.
+ * The last step has QUIET_TURNS looks of QUIET_MS each: a client that does not
+ * read cannot hold it up longer.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/reason.h"
+#include "tools/tapdisk/daemon.h"
+#include "tools/tapdisk/frontend.h"
+
+#define QUIET_MS    10
+#define QUIET_TURNS 200
+
+/* --- frontends --- */
+
+void
+disk_cut_off(struct daemon *daemon)
+{
+	int i;
+
+	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++) {
+		if (daemon->servers[i])
+			daemon->frontends[i].free(daemon->servers[i]);
+		daemon->servers[i] = NULL;
+	}
+}
+
+static int
+offer(struct daemon *daemon, struct reason *reason)
+{
+	int i;
+
+	for (i = 0; daemon->frontends[i].name; i++) {
+		assert(i < DAEMON_FRONTENDS_MAX);
+		daemon->servers[i] = daemon->frontends[i].open(daemon, reason);
+		if (!daemon->servers[i]) {
+			disk_cut_off(daemon);
+			return -EIO;
+		}
+	}
+	return 0;
+}
+
+unsigned int
+disk_clients(const struct daemon *daemon)
+{
+	unsigned int clients = 0;
+	int i;
+
+	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++)
+		if (daemon->servers[i])
+			clients += daemon->frontends[i].clients(
+				daemon->servers[i]);
+	return clients;
+}
+
+json_t *
+disk_addresses(const struct daemon *daemon)
+{
+	json_t *all = json_array(), *some;
+	int i;
+
+	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++) {
+		if (!daemon->servers[i])
+			continue;
+		some = daemon->frontends[i].addresses(daemon->servers[i]);
+		json_array_extend(all, some);
+		json_decref(some);
+	}
+	return all;
+}
+
+/* --- one change at a time --- */
+
+static int
+begin_change(struct daemon *daemon, const char *change, struct reason *reason)
+{
+	if (daemon->change)
+		return reason_set(reason, -EBUSY,
+				  "%s is just being %s; try again when that "
+				  "has ended",
+				  daemon->name, daemon->change);
+	daemon->change = change;
+	return 0;
+}
+
+/* Tell the one who asked, who may have been told of the time limit already. */
+static void
+tell(struct daemon *daemon, int error, const struct reason *reason)
+{
+	daemon_done_t on_done = daemon->on_done;
+
+	timer_clear(&daemon->limit);
+	daemon->on_done = NULL;
+	if (on_done)
+		on_done(daemon, daemon->done_arg, error, reason);
+}
+
+static void
+end_change(struct daemon *daemon, int error, const struct reason *reason)
+{
+	if (error < 0)
+		log_error("disk", "%s", reason_text(reason, error));
+	daemon->change = NULL;
+	tell(daemon, error, reason);
+}
+
+static void
+on_limit(struct timer *timer)
+{
+	struct daemon *daemon = container_of(timer, struct daemon, limit);
+	struct reason reason;
+
+	reason_set(&reason, -ETIMEDOUT,
+		   "%s is not yet %s: %u requests are under way; it goes on",
+		   daemon->name, daemon->change, vbd_pending(daemon->vbd));
+	tell(daemon, -ETIMEDOUT, &reason);
+}
+
+static void
+ask(struct daemon *daemon, unsigned int limit_s, daemon_done_t on_done,
+    void *arg)
+{
+	daemon->on_done = on_done;
+	daemon->done_arg = arg;
+	if (limit_s > 0)
+		timer_set(&daemon->limit, limit_s * NS_PER_S);
+}
+
+/* --- open --- */
+
+/* The vbd is open and cannot be offered: close it, then tell why. */
+static void
+on_unopened(struct vbd_waiter *waiter, int error, const struct reason *reason)
+{
+	struct daemon *daemon =
+		container_of(waiter, struct daemon, close_waiter);
+
+	end_change(daemon, error, reason);
+}
+
+int
+disk_open(struct daemon *daemon, const struct vbd_options *options,
+	  struct reason *reason)
+{
+	int r;
+
+	if (vbd_state(daemon->vbd) != VBD_CLOSED)
+		return reason_set(reason, -EBUSY,
+				  "%s is open already, with %s; close it first",
+				  daemon->name, vbd_image_name(daemon->vbd));
+	r = begin_change(daemon, "opened", reason);
+	if (r < 0)
+		return r;
+	r = vbd_open(daemon->vbd, options, reason);
+	if (r < 0) {
+		daemon->change = NULL;
+		return r;
+	}
+	r = offer(daemon, reason);
+	if (r < 0) {
+		daemon->change = "closed";
+		daemon->close_waiter.on_done = on_unopened;
+		vbd_close(daemon->vbd, &daemon->close_waiter);
+		return r;
+	}
+	daemon->change = NULL;
+	return 0;
+}
+
+/* --- close --- */
+
+static bool
+is_quiet(struct daemon *daemon)
+{
+	int i;
+
+	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++)
+		if (daemon->servers[i] &&
+		    !daemon->frontends[i].is_quiet(daemon->servers[i]))
+			return false;
+	return true;
+}
+
+static void
+on_quiet(struct timer *timer)
+{
+	struct daemon *daemon = container_of(timer, struct daemon, quiet);
+
+	if (!is_quiet(daemon) && daemon->quiet_turns++ < QUIET_TURNS) {
+		timer_set(timer, QUIET_MS * NS_PER_MS);
+		return;
+	}
+	disk_cut_off(daemon);
+	end_change(daemon, daemon->close_error, &daemon->close_reason);
+}
+
+static void
+on_closed(struct vbd_waiter *waiter, int error, const struct reason *reason)
+{
+	struct daemon *daemon =
+		container_of(waiter, struct daemon, close_waiter);
+
+	daemon->close_error = error;
+	reason_set(&daemon->close_reason, error, "%s",
+		   reason_text(reason, error));
+	daemon->quiet_turns = 0;
+	timer_set(&daemon->quiet, 0);
+}
+
+/* A close may come while a pause waits for a request that hangs. */
+static void
+give_up_pause(struct daemon *daemon)
+{
+	struct reason reason;
+
+	if (!daemon->change || vbd_state(daemon->vbd) != VBD_PAUSING)
+		return;
+	reason_set(&reason, -ECANCELED, "%s is being closed", daemon->name);
+	daemon->change = NULL;
+	tell(daemon, -ECANCELED, &reason);
+}
+
+int
+disk_close(struct daemon *daemon, unsigned int limit_s, daemon_done_t on_done,
+	   void *arg, struct reason *reason)
+{
+	int i, r;
+
+	if (vbd_state(daemon->vbd) == VBD_CLOSED)
+		return reason_set(reason, -ENODEV, "%s is not open",
+				  daemon->name);
+	give_up_pause(daemon);
+	r = begin_change(daemon, "closed", reason);
+	if (r < 0)
+		return r;
+	ask(daemon, limit_s, on_done, arg);
+	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++)
+		if (daemon->servers[i])
+			daemon->frontends[i].quiesce(daemon->servers[i]);
+	daemon->close_waiter.on_done = on_closed;
+	vbd_close(daemon->vbd, &daemon->close_waiter);
+	return 0;
+}
+
+/* --- pause --- */
+
+static void
+on_paused(struct vbd_waiter *waiter, int error, const struct reason *reason)
+{
+	struct daemon *daemon =
+		container_of(waiter, struct daemon, pause_waiter);
+
+	if (vbd_state(daemon->vbd) != VBD_CLOSED) /* else: given up */
+		end_change(daemon, error, reason);
+}
+
+int
+disk_pause(struct daemon *daemon, unsigned int limit_s, daemon_done_t on_done,
+	   void *arg, struct reason *reason)
+{
+	int r;
+
+	if (vbd_state(daemon->vbd) != VBD_RUNNING)
+		return reason_set(reason, -EINVAL,
+				  "%s is %s; only a running disk can be paused",
+				  daemon->name,
+				  vbd_state_name(vbd_state(daemon->vbd)));
+	r = begin_change(daemon, "paused", reason);
+	if (r < 0)
+		return r;
+	ask(daemon, limit_s, on_done, arg);
+	daemon->pause_waiter.on_done = on_paused;
+	vbd_pause(daemon->vbd, &daemon->pause_waiter);
+	return 0;
+}
+
+/* --- events --- */
+
+/* What happened when the state `from` became `to`; NULL: nothing to tell. */
+static const char *
+change_event(enum vbd_state from, enum vbd_state to)
+{
+	switch (to) {
+	case VBD_CLOSED:
+		return "closed";
+	case VBD_RUNNING:
+		return from == VBD_CLOSED ? "opened" : "unpaused";
+	case VBD_PAUSED:
+		return "paused";
+	case VBD_PAUSING:
+	case VBD_CLOSING:
+		return NULL;
+	}
+	return NULL;
+}
+
+static void
+tell_event(struct daemon *daemon, const char *event)
+{
+	log_info("disk", "%s", event);
+	control_event(daemon->control, event,
+		      json_pack("{s:s, s:s, s:s, s:I}", "name", daemon->name,
+				"state", vbd_state_name(daemon->seen_state),
+				"image", vbd_image_name(daemon->vbd), "size",
+				(json_int_t)daemon->seen_size));
+}
+
+static void
+on_change(struct vbd_listener *listener)
+{
+	struct daemon *daemon = container_of(listener, struct daemon, listener);
+	enum vbd_state from = daemon->seen_state, to = vbd_state(daemon->vbd);
+	uint64_t size = to == VBD_CLOSED ? 0 : vbd_size(daemon->vbd);
+	bool resized = size != daemon->seen_size && from != VBD_CLOSED &&
+		       to != VBD_CLOSED;
+
+	daemon->seen_state = to;
+	daemon->seen_size = size;
+	if (from != to) {
+		daemon->since = time(NULL);
+		if (change_event(from, to))
+			tell_event(daemon, change_event(from, to));
+	}
+	if (resized)
+		tell_event(daemon, "resized");
+}
+
+void
+disk_init(struct daemon *daemon)
+{
+	daemon->seen_state = vbd_state(daemon->vbd);
+	daemon->since = time(NULL);
+	daemon->listener.on_change = on_change;
+	vbd_listen(daemon->vbd, &daemon->listener);
+	timer_init(&daemon->quiet, daemon->loop, on_quiet);
+	timer_init(&daemon->limit, daemon->loop, on_limit);
+}
