@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* blk - the ioctls of block devices, for drivers and tapdisk-utils.c. */
 #include "core/blk.h"
 
 #include <errno.h>

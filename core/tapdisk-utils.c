@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* tapdisk-utils - sizes of files and block devices alike, for drivers. */
 #include "core/tapdisk-utils.h"
 
 #include <errno.h>
