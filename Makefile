@@ -26,7 +26,7 @@ SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer \
 COMPILE = $(CC) -std=gnu11 $(WARN) -D_GNU_SOURCE -I. $(CPPFLAGS) $(CFLAGS) \
 	$(SANFLAGS) -pthread
 LINK = $(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -pthread
-LIBS := -laio -luring -ljansson -lgnutls
+LIBS := -laio -luring -ljansson -lgnutls -lisal
 
 objs   = $(patsubst %.c,$(B)/%.o,$(1))
 LIB   := $(call objs,$(wildcard core/*.c core/frontends/*.c drivers/*.c \
