@@ -65,22 +65,17 @@ struct nbd_server *nbd_server_new(struct loop *loop, struct vbd *vbd,
 				  const struct nbd_options *options,
 				  struct reason *reason);
 
-/* Without clients only: after nbd_server_close(). */
-struct nbd_server *nbd_server_free(struct nbd_server *server);
+/* Stop listening and reading; what was taken so far ends and its replies leave,
+ * then each connection is closed.  Requests that wait in the vbd hold theirs
+ * open until the vbd lets them go or is closed. */
+void nbd_server_quiesce(struct nbd_server *server);
 
-/* Waits for the end of nbd_server_close(); lives in its owner until then. */
-struct nbd_waiter {
-	void (*on_closed)(struct nbd_waiter *waiter);
-};
-
-/*
- * Stop listening and reading, let the requests taken so far end and their
- * replies leave, for at most `limit_ns`; then cut the connections.  on_closed
- * comes from the loop when the vbd has given back the last request, be it
- * after the limit: who stops for good closes the vbd as well.
+/* Connections; after nbd_server_quiesce() 0 says that all have their replies.
  */
-void nbd_server_close(struct nbd_server *server, uint64_t limit_ns,
-		      struct nbd_waiter *waiter);
+unsigned int nbd_server_clients(const struct nbd_server *server);
+
+/* Cuts off who is left.  No request may be with the vbd: close that first. */
+struct nbd_server *nbd_server_free(struct nbd_server *server);
 
 /* Cut all connections now; new ones are let in. */
 void nbd_server_drop_clients(struct nbd_server *server);

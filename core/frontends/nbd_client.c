@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "core/log.h"
 
@@ -151,7 +152,8 @@ nbd_client_run(struct nbd_client *client)
 		case NBD_GONE:
 			return;
 		}
-	} while (client->phase != phase);
+	} while (client->phase != phase ||
+		 (client->skip > 0 && nbd_client_available(client) > 0));
 	if (need > 0)
 		receive_more(client, need);
 }
@@ -173,6 +175,8 @@ client_on_receive(struct stream *stream, ssize_t received)
 	if (received < 0)
 		log_debug("nbd", "client %u (%s): %s", client->id, client->peer,
 			  strerror((int)-received));
+	if (received == 0 && client->phase == NBD_ENDING)
+		return; /* it waits for its replies, as we do */
 	/* an end between two commands: what was taken may still be answered */
 	if (received == 0 && client->phase == NBD_TRANSMISSION &&
 	    client->filling == NULL && nbd_client_available(client) == 0)
@@ -265,10 +269,18 @@ client_on_task(struct task *task)
 			nbd_client_run(client);
 		return;
 	}
-	if (client->busy > 0)
-		return;
-	assert(client->held == 0);
-	nbd_server_forget(client->server, client);
+	if (client->busy == 0)
+		nbd_client_free(client);
+}
+
+void
+nbd_client_free(struct nbd_client *client)
+{
+	assert(client->phase == NBD_GONE);
+	assert(client->busy == 0 && client->held == 0);
+	task_cancel(&client->task);
+	list_del(&client->entry);
+	client->server->client_count--;
 	free(client);
 }
 

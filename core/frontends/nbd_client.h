@@ -65,6 +65,7 @@ struct nbd_slot {
 	uint64_t offset, length; /* as asked for */
 	uint16_t type, flags;
 	uint64_t begun_ns;
+	bool more;	    /* a cache command has another part to read */
 	unsigned int holds; /* reply, request: what still needs the slot */
 	char head[NBD_STRUCTURED_BYTES + 14 + NBD_TEXT_MAX];
 };
@@ -140,19 +141,15 @@ struct nbd_server {
 	struct stats stats;
 
 	bool closing;
-	struct nbd_waiter *waiter; /* borrowed */
-	struct timer limit;
-	struct task closed;
 };
-
-/* nbd_server.c */
-
-void nbd_server_forget(struct nbd_server *server, struct nbd_client *client);
 
 /* nbd_client.c */
 
 /* Takes `fd`; a negative errno if it cannot be served. */
 int nbd_client_new(struct nbd_server *server, int fd);
+
+/* Ended, and no request of it is with the vbd. */
+void nbd_client_free(struct nbd_client *client);
 
 /* Take what has come, then receive more. */
 void nbd_client_run(struct nbd_client *client);

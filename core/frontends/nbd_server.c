@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nbd_server - the server as a whole: its listeners, the list of its clients,
- * closing, and what it tells of itself.  See nbd.h.
+ * nbd_server - the server as a whole: its listeners, its clients, its end, and
+ * what it tells of itself.  See nbd.h.
  */
-#include <assert.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -45,39 +44,6 @@ nbd_server_adopt(struct nbd_server *server, int fd)
 /* --- closing --- */
 
 static void
-on_closed(struct task *task)
-{
-	struct nbd_server *server =
-		container_of(task, struct nbd_server, closed);
-	struct nbd_waiter *waiter = server->waiter;
-
-	server->waiter = NULL;
-	timer_clear(&server->limit);
-	if (waiter != NULL)
-		waiter->on_closed(waiter); /* may free the server */
-}
-
-static void
-on_limit(struct timer *timer)
-{
-	struct nbd_server *server =
-		container_of(timer, struct nbd_server, limit);
-
-	log_warn("nbd", "%u clients did not let go in time: cut off",
-		 server->client_count);
-	nbd_server_drop_clients(server);
-}
-
-void
-nbd_server_forget(struct nbd_server *server, struct nbd_client *client)
-{
-	list_del(&client->entry);
-	server->client_count--;
-	if (server->closing && list_empty(&server->clients))
-		task_post(&server->closed);
-}
-
-static void
 close_listeners(struct nbd_server *server)
 {
 	for (unsigned int i = 0; i < server->listener_count; i++)
@@ -86,21 +52,20 @@ close_listeners(struct nbd_server *server)
 }
 
 void
-nbd_server_close(struct nbd_server *server, uint64_t limit_ns,
-		 struct nbd_waiter *waiter)
+nbd_server_quiesce(struct nbd_server *server)
 {
 	struct nbd_client *client;
 
-	assert(!server->closing);
 	server->closing = true;
-	server->waiter = waiter;
 	close_listeners(server);
 	list_for_each_entry (client, &server->clients, entry)
 		nbd_client_finish(client);
-	if (list_empty(&server->clients))
-		task_post(&server->closed);
-	else
-		timer_set(&server->limit, limit_ns);
+}
+
+unsigned int
+nbd_server_clients(const struct nbd_server *server)
+{
+	return server->client_count;
 }
 
 void
@@ -212,8 +177,6 @@ nbd_server_new(struct loop *loop, struct vbd *vbd, struct pool *pool,
 	server->stall_ns = options->stall_ns > 0 ? options->stall_ns
 						 : NBD_STALL_S * NS_PER_S;
 	INIT_LIST_HEAD(&server->clients);
-	timer_init(&server->limit, loop, on_limit);
-	task_init(&server->closed, loop, on_closed);
 	if (set_up(server, options, reason) < 0)
 		return nbd_server_free(server);
 	return server;
@@ -222,12 +185,15 @@ nbd_server_new(struct loop *loop, struct vbd *vbd, struct pool *pool,
 struct nbd_server *
 nbd_server_free(struct nbd_server *server)
 {
+	struct nbd_client *client, *spare;
+
 	if (server == NULL)
 		return NULL;
-	assert(list_empty(&server->clients));
 	close_listeners(server);
-	timer_clear(&server->limit);
-	task_cancel(&server->closed);
+	list_for_each_entry_safe (client, spare, &server->clients, entry) {
+		nbd_client_end(client);
+		nbd_client_free(client);
+	}
 	for (unsigned int i = 0; i < server->export_count; i++)
 		free(server->exports[i]);
 	free(server->description);

@@ -54,8 +54,6 @@ static const struct {
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-static void submit(struct nbd_slot *slot);
-
 void
 nbd_transmission_begin(struct nbd_client *client)
 {
@@ -138,6 +136,7 @@ slot_take(struct nbd_client *client, const struct command *command)
 	slot->begun_ns = loop_now(client->server->loop);
 	slot->buffer = NULL;
 	slot->buffer_bytes = 0;
+	slot->more = false;
 	slot->holds = 2;
 	return slot;
 }
@@ -167,8 +166,11 @@ on_done(struct request *request, int result)
 	struct nbd_slot *slot = container_of(request, struct nbd_slot, request);
 
 	/* a long cache command goes on when the buffer is free again */
-	if (slot->type == NBD_CMD_CACHE && result == 0 &&
-	    request->offset + request->length < slot->offset + slot->length)
+	slot->more =
+		slot->type == NBD_CMD_CACHE && result == 0 &&
+		slot->client->phase != NBD_GONE &&
+		request->offset + request->length < slot->offset + slot->length;
+	if (slot->more)
 		return;
 	stats_end(&slot->client->server->stats, commands[slot->type].op,
 		  slot->length,
@@ -186,15 +188,14 @@ on_release(struct request *request)
 	struct nbd_slot *slot = container_of(request, struct nbd_slot, request);
 	uint64_t end = slot->offset + slot->length;
 
-	if (slot->type == NBD_CMD_CACHE && request->result == 0 &&
-	    request->offset + request->length < end) {
-		request->offset += request->length;
-		if (request->length > end - request->offset)
-			request->length = end - request->offset;
-		vbd_submit(slot->client->server->vbd, request);
+	if (!slot->more) {
+		nbd_slot_drop_hold(slot);
 		return;
 	}
-	nbd_slot_drop_hold(slot);
+	request->offset += request->length;
+	if (request->length > end - request->offset)
+		request->length = end - request->offset;
+	vbd_submit(slot->client->server->vbd, request);
 }
 
 static void
@@ -331,10 +332,10 @@ take_refused(struct nbd_client *client, const struct command *command,
 		client->skip = command->length;
 }
 
-/* One whole command.  0: taken; 1: wait for a call; else as
- * nbd_transmission_take(). */
-static size_t
-take(struct nbd_client *client, const struct command *command)
+/* One command.  False if it has to wait: for *ret_need bytes in the buffer, or
+ * for a call. */
+static bool
+take(struct nbd_client *client, const struct command *command, size_t *ret_need)
 {
 	struct fault fault = check(client, command);
 	size_t bytes = buffer_bytes(command);
@@ -343,21 +344,24 @@ take(struct nbd_client *client, const struct command *command)
 
 	if (list_empty(&client->idle)) {
 		client->starved = true;
-		return 1;
+		return false;
 	}
 	if (fault.error < 0) {
 		take_refused(client, command, fault);
-		return 0;
+		return true;
 	}
 	client->large = command->type == NBD_CMD_WRITE &&
 			command->length >= NBD_DIRECT_MIN;
 	if (command->type == NBD_CMD_WRITE && !client->large &&
-	    nbd_client_available(client) < NBD_REQUEST_BYTES + command->length)
-		return NBD_REQUEST_BYTES + command->length;
+	    nbd_client_available(client) <
+		    NBD_REQUEST_BYTES + command->length) {
+		*ret_need = NBD_REQUEST_BYTES + command->length;
+		return false;
+	}
 	if (bytes > 0) {
 		buffer = get_buffer(client, bytes);
 		if (buffer == NULL)
-			return 1;
+			return false;
 	}
 	client->in_begin += NBD_REQUEST_BYTES;
 	slot = slot_take(client, command);
@@ -368,7 +372,7 @@ take(struct nbd_client *client, const struct command *command)
 		fill(slot);
 	else
 		submit(slot);
-	return 0;
+	return true;
 }
 
 size_t
@@ -379,7 +383,7 @@ nbd_transmission_take(struct nbd_client *client)
 	       client->skip == 0 && list_empty(&client->waiter.entry)) {
 		const char *at = nbd_client_bytes(client);
 		struct command command;
-		size_t need;
+		size_t need = 0;
 
 		if (nbd_client_available(client) < NBD_REQUEST_BYTES)
 			return NBD_REQUEST_BYTES;
@@ -396,9 +400,8 @@ nbd_transmission_take(struct nbd_client *client)
 			nbd_client_finish(client);
 			return 0;
 		}
-		need = take(client, &command);
-		if (need > 0)
-			return need == 1 ? 0 : need;
+		if (!take(client, &command, &need))
+			return need;
 	}
-	return 0;
+	return client->skip > 0 ? 1 : 0;
 }
