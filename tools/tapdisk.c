@@ -12,18 +12,23 @@
 #include "core/image.h"
 #include "core/log.h"
 #include "core/reason.h"
+#include "drivers/drivers.h"
 #include "tools/tapdisk/daemon.h"
 #include "tools/tapdisk/frontend.h"
 #include "tools/tapdisk/options.h"
 #include "tools/tapdisk/process.h"
 
 static const struct driver_type types[] = {
+	{ "aio", DISK_TYPE_AIO, &tapdisk_aio,
+	  "PATH: a raw file or block device" },
+	{ "ram", DISK_TYPE_RAM, &tapdisk_ram,
+	  "SIZE[K|M|G|T]: memory, lost at close" },
+	{ "null", -1, &tapdisk_null,
+	  "SIZE[K|M|G|T]: reads zeros, forgets writes" },
 	{ NULL, -1, NULL, NULL },
 };
 
-static const struct frontend frontends[] = {
-	{ .name = NULL },
-};
+static const struct frontend *const frontends[] = { &frontend_nbd, NULL };
 
 int
 main(int argc, char **argv)

@@ -246,27 +246,28 @@ static void
 take_apart(struct daemon *daemon)
 {
 	disk_cut_off(daemon);
-	daemon->control = control_free(daemon->control);
 	if (daemon->vbd)
 		vbd_unlisten(&daemon->listener);
 	daemon->vbd = vbd_free(daemon->vbd);
 	daemon->pool = pool_free(daemon->pool);
 	daemon->io = io_free(daemon->io);
+	if (daemon->minor_fd >= 0)
+		close(daemon->minor_fd);
+	run_dir_drop_name(daemon->options->run_dir, daemon->name,
+			  daemon->name_fd);
+	/* Its connections end last: who waits for that finds all given up. */
+	daemon->control = control_free(daemon->control);
 	if (daemon->signal_fd >= 0) {
 		watch_close(&daemon->signals);
 		close(daemon->signal_fd);
 	}
 	daemon->loop = loop_free(daemon->loop);
-	if (daemon->minor_fd >= 0)
-		close(daemon->minor_fd);
-	run_dir_drop_name(daemon->options->run_dir, daemon->name,
-			  daemon->name_fd);
 	log_set_disk(NULL);
 }
 
 int
 daemon_run(const struct options *options, const struct driver_type *types,
-	   const struct frontend *frontends)
+	   const struct frontend *const *frontends)
 {
 	struct daemon daemon = {
 		.options = options,

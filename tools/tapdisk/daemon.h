@@ -38,8 +38,8 @@ typedef void (*daemon_done_t)(struct daemon *daemon, void *arg, int error,
 			      const struct reason *reason);
 
 struct daemon {
-	const struct options *options;	  /* borrowed */
-	const struct frontend *frontends; /* borrowed */
+	const struct options *options;		 /* borrowed */
+	const struct frontend *const *frontends; /* borrowed; NULL ends */
 	char name[RUN_DIR_NAME_MAX + 1];
 	char socket[RUN_DIR_PATH_MAX]; /* of the control socket */
 	struct loop *loop;	       /* owned, as all below */
@@ -61,8 +61,8 @@ struct daemon {
 	/* the change under way */
 	const char *change; /* "closed", "paused"; NULL: none */
 	struct vbd_waiter pause_waiter, close_waiter;
-	struct timer quiet; /* looks whether the frontends are quiet */
-	unsigned int quiet_turns;
+	struct timer clients; /* looks whether they have gone */
+	uint64_t clients_until_ns;
 	struct timer limit; /* of the one who asked */
 	daemon_done_t on_done;
 	void *done_arg;
@@ -80,7 +80,7 @@ struct daemon {
 
 /* Runs until the process is to end; returns its exit code. */
 int daemon_run(const struct options *options, const struct driver_type *types,
-	       const struct frontend *frontends);
+	       const struct frontend *const *frontends);
 
 /* Begin to end the process as SIGTERM does. */
 void daemon_stop(struct daemon *daemon);
@@ -99,7 +99,10 @@ int disk_pause(struct daemon *daemon, unsigned int limit_s,
 	       daemon_done_t on_done, void *arg, struct reason *reason);
 
 unsigned int disk_clients(const struct daemon *daemon);
-json_t *disk_addresses(const struct daemon *daemon);
+
+/* {"nbd": {...}}, of those that are open; a new reference. */
+json_t *disk_frontends(const struct daemon *daemon);
+
 void disk_init(struct daemon *daemon);	  /* listener and timers */
 void disk_cut_off(struct daemon *daemon); /* frees the frontends */
 

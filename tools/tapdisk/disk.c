@@ -3,10 +3,12 @@
  * disk.c - the changes of the disk: open, close, pause, and what is told of
  * them as events.
  *
- * Closing has three steps: the frontends take nothing new, the vbd ends what
- * is under way and closes the images, the frontends deliver the last answers.
- * The last step has QUIET_TURNS looks of QUIET_MS each: a client that does not
- * read cannot hold it up longer.
+ * Closing has three steps: the frontends take nothing new and see through what
+ * they took; the vbd flushes and closes the images; the last answers leave.
+ * The first step has half of the stop time limit, the last one ANSWERS_MS: then
+ * clients that hang are cut off.  A disk that is not running sees no request
+ * through, so there the first step is left out and requests that wait are
+ * refused.
  */
 #include <assert.h>
 #include <errno.h>
@@ -17,9 +19,10 @@
 #include "core/reason.h"
 #include "tools/tapdisk/daemon.h"
 #include "tools/tapdisk/frontend.h"
+#include "tools/tapdisk/options.h"
 
-#define QUIET_MS    10
-#define QUIET_TURNS 200
+#define LOOK_MS	   2
+#define ANSWERS_MS 2000
 
 /* --- frontends --- */
 
@@ -30,7 +33,7 @@ disk_cut_off(struct daemon *daemon)
 
 	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++) {
 		if (daemon->servers[i])
-			daemon->frontends[i].free(daemon->servers[i]);
+			daemon->frontends[i]->free(daemon->servers[i]);
 		daemon->servers[i] = NULL;
 	}
 }
@@ -40,15 +43,29 @@ offer(struct daemon *daemon, struct reason *reason)
 {
 	int i;
 
-	for (i = 0; daemon->frontends[i].name; i++) {
+	for (i = 0; daemon->frontends[i]; i++) {
 		assert(i < DAEMON_FRONTENDS_MAX);
-		daemon->servers[i] = daemon->frontends[i].open(daemon, reason);
+		daemon->servers[i] = daemon->frontends[i]->open(daemon, reason);
 		if (!daemon->servers[i]) {
 			disk_cut_off(daemon);
 			return -EIO;
 		}
 	}
 	return 0;
+}
+
+json_t *
+disk_frontends(const struct daemon *daemon)
+{
+	json_t *all = json_object();
+	int i;
+
+	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++)
+		if (daemon->servers[i])
+			json_object_set_new(
+				all, daemon->frontends[i]->name,
+				daemon->frontends[i]->json(daemon->servers[i]));
+	return all;
 }
 
 unsigned int
@@ -59,25 +76,9 @@ disk_clients(const struct daemon *daemon)
 
 	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++)
 		if (daemon->servers[i])
-			clients += daemon->frontends[i].clients(
+			clients += daemon->frontends[i]->clients(
 				daemon->servers[i]);
 	return clients;
-}
-
-json_t *
-disk_addresses(const struct daemon *daemon)
-{
-	json_t *all = json_array(), *some;
-	int i;
-
-	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++) {
-		if (!daemon->servers[i])
-			continue;
-		some = daemon->frontends[i].addresses(daemon->servers[i]);
-		json_array_extend(all, some);
-		json_decref(some);
-	}
-	return all;
 }
 
 /* --- one change at a time --- */
@@ -180,29 +181,11 @@ disk_open(struct daemon *daemon, const struct vbd_options *options,
 
 /* --- close --- */
 
-static bool
-is_quiet(struct daemon *daemon)
-{
-	int i;
-
-	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++)
-		if (daemon->servers[i] &&
-		    !daemon->frontends[i].is_quiet(daemon->servers[i]))
-			return false;
-	return true;
-}
-
 static void
-on_quiet(struct timer *timer)
+wait_for_clients(struct daemon *daemon, uint64_t limit_ns)
 {
-	struct daemon *daemon = container_of(timer, struct daemon, quiet);
-
-	if (!is_quiet(daemon) && daemon->quiet_turns++ < QUIET_TURNS) {
-		timer_set(timer, QUIET_MS * NS_PER_MS);
-		return;
-	}
-	disk_cut_off(daemon);
-	end_change(daemon, daemon->close_error, &daemon->close_reason);
+	daemon->clients_until_ns = loop_now(daemon->loop) + limit_ns;
+	timer_set(&daemon->clients, 0);
 }
 
 static void
@@ -214,8 +197,33 @@ on_closed(struct vbd_waiter *waiter, int error, const struct reason *reason)
 	daemon->close_error = error;
 	reason_set(&daemon->close_reason, error, "%s",
 		   reason_text(reason, error));
-	daemon->quiet_turns = 0;
-	timer_set(&daemon->quiet, 0);
+	wait_for_clients(daemon, ANSWERS_MS * NS_PER_MS);
+}
+
+static void
+close_vbd(struct daemon *daemon)
+{
+	daemon->close_waiter.on_done = on_closed;
+	vbd_close(daemon->vbd, &daemon->close_waiter);
+}
+
+/* Looks whether the clients have gone, for the first and the last step. */
+static void
+on_clients(struct timer *timer)
+{
+	struct daemon *daemon = container_of(timer, struct daemon, clients);
+
+	if (disk_clients(daemon) > 0 &&
+	    loop_now(daemon->loop) < daemon->clients_until_ns) {
+		timer_set(timer, LOOK_MS * NS_PER_MS);
+		return;
+	}
+	if (vbd_state(daemon->vbd) != VBD_CLOSED) {
+		close_vbd(daemon);
+		return;
+	}
+	disk_cut_off(daemon);
+	end_change(daemon, daemon->close_error, &daemon->close_reason);
 }
 
 /* A close may come while a pause waits for a request that hangs. */
@@ -247,9 +255,12 @@ disk_close(struct daemon *daemon, unsigned int limit_s, daemon_done_t on_done,
 	ask(daemon, limit_s, on_done, arg);
 	for (i = 0; i < DAEMON_FRONTENDS_MAX; i++)
 		if (daemon->servers[i])
-			daemon->frontends[i].quiesce(daemon->servers[i]);
-	daemon->close_waiter.on_done = on_closed;
-	vbd_close(daemon->vbd, &daemon->close_waiter);
+			daemon->frontends[i]->quiesce(daemon->servers[i]);
+	if (vbd_state(daemon->vbd) == VBD_RUNNING)
+		wait_for_clients(daemon, daemon->options->stop_timeout_s *
+						 NS_PER_S / 2);
+	else
+		close_vbd(daemon);
 	return 0;
 }
 
@@ -343,6 +354,6 @@ disk_init(struct daemon *daemon)
 	daemon->since = time(NULL);
 	daemon->listener.on_change = on_change;
 	vbd_listen(daemon->vbd, &daemon->listener);
-	timer_init(&daemon->quiet, daemon->loop, on_quiet);
+	timer_init(&daemon->clients, daemon->loop, on_clients);
 	timer_init(&daemon->limit, daemon->loop, on_limit);
 }

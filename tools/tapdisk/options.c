@@ -20,7 +20,9 @@
 #include "core/image.h"
 #include "core/pool.h"
 #include "core/vbd.h"
+#include "tools/common/daemon_options.h"
 #include "tools/common/run_dir.h"
+#include "tools/common/size.h"
 #include "tools/tapdisk/process.h"
 
 #ifndef TAPDISK_VERSION
@@ -29,84 +31,6 @@
 
 #define STOP_TIMEOUT_S 30
 #define POOL_DEFAULT   (64ull << 20)
-
-enum option_id {
-	OPTION_NAME = 256,
-	OPTION_READ_ONLY,
-	OPTION_NBD,
-	OPTION_NBD_EXPORT,
-	OPTION_TLS,
-	OPTION_TLS_CERTIFICATES,
-	OPTION_TLS_PSK,
-	OPTION_TLS_VERIFY_PEER,
-	OPTION_IO,
-	OPTION_REQUEST_TIMEOUT,
-	OPTION_POOL_SIZE,
-	OPTION_BUSY_POLL,
-	OPTION_RUN_DIR,
-	OPTION_GROUP,
-	OPTION_LOG,
-	OPTION_LOG_LEVEL,
-	OPTION_DAEMON,
-	OPTION_PID_FILE,
-	OPTION_STOP_TIMEOUT,
-	OPTION_VERSION,
-	OPTION_HELP,
-};
-
-struct option_row {
-	enum option_id id;
-	const char *name;
-	const char *argument; /* NULL: takes none */
-	const char *help;     /* further lines stand behind '\n' */
-};
-
-static const struct option_row rows[] = {
-	{ OPTION_NAME, "name", "NAME",
-	  "name of the disk, in logs and for tap-ctl" },
-	{ OPTION_READ_ONLY, "read-only", NULL, "let nobody write" },
-	{ OPTION_NBD, "nbd", "ADDRESS",
-	  "serve NBD at unix:PATH, tcp:HOST:PORT or\n"
-	  "tcp:[IPV6]:PORT; may be given several times" },
-	{ OPTION_NBD_EXPORT, "nbd-export", "NAME",
-	  "name of the export (the disk's name)" },
-	{ OPTION_TLS, "tls", "off|on|require",
-	  "refuse, allow or demand TLS of NBD clients" },
-	{ OPTION_TLS_CERTIFICATES, "tls-certificates", "DIR",
-	  "ca-cert.pem, server-cert.pem, server-key.pem" },
-	{ OPTION_TLS_PSK, "tls-psk", "FILE",
-	  "lines of USER:HEXKEY, as psktool writes them" },
-	{ OPTION_TLS_VERIFY_PEER, "tls-verify-peer", NULL,
-	  "clients must have a certificate of our CA" },
-	{ OPTION_IO, "io", "libaio|io_uring",
-	  "how to do disk I/O (the first that works)" },
-	{ OPTION_REQUEST_TIMEOUT, "request-timeout", "S",
-	  "a request fails after S seconds (120)" },
-	{ OPTION_POOL_SIZE, "pool-size", "SIZE",
-	  "memory for data under way (64M)" },
-	{ OPTION_BUSY_POLL, "busy-poll", "US",
-	  "poll up to US microseconds before sleeping (0)" },
-	{ OPTION_RUN_DIR, "run-dir", "DIR",
-	  "where sockets are\n"
-	  "($TAPDISK_RUN_DIR, or /run/tapdisk)" },
-	{ OPTION_GROUP, "group", "GROUP",
-	  "let this group use the sockets, too" },
-	{ OPTION_LOG, "log", "stderr|syslog|file:PATH",
-	  "where messages go (stderr; syslog with --daemon)" },
-	{ OPTION_LOG_LEVEL, "log-level", "LEVEL",
-	  "error, warning, info or debug (info)" },
-	{ OPTION_DAEMON, "daemon", NULL,
-	  "go to the background once the disk is served, and\n"
-	  "print the process id" },
-	{ OPTION_PID_FILE, "pid-file", "PATH",
-	  "write the process id once the disk is served" },
-	{ OPTION_STOP_TIMEOUT, "stop-timeout", "S",
-	  "when told to stop, end within S seconds (30)" },
-	{ OPTION_VERSION, "version", NULL, "print the version" },
-	{ OPTION_HELP, "help", NULL, "print this text" },
-};
-
-#define ROWS (sizeof(rows) / sizeof(rows[0]))
 
 static const char examples[] =
 	"Serve a disk to a virtual machine, and look at it:\n"
@@ -142,24 +66,6 @@ usage_error(const char *format, ...)
 }
 
 static void
-print_row(const struct option_row *row)
-{
-	const char *line = row->help, *end;
-	char head[64];
-
-	snprintf(head, sizeof(head), "--%s%s%s", row->name,
-		 row->argument ? " " : "", row->argument ? row->argument : "");
-	printf("  %-26s", head);
-	if (strlen(head) > 25)
-		printf("\n  %-26s", "");
-	while ((end = strchr(line, '\n'))) {
-		printf(" %.*s\n  %-26s", (int)(end - line), line, "");
-		line = end + 1;
-	}
-	printf(" %s\n", line);
-}
-
-static void
 print_help(const struct driver_type *types)
 {
 	char head[64];
@@ -174,33 +80,21 @@ print_help(const struct driver_type *types)
 		printf("  %-9s %s\n", head, types->help ? types->help : "");
 	}
 	printf("\nOptions:\n");
-	for (i = 0; i < ROWS; i++)
-		print_row(&rows[i]);
+	for (i = 0; i < DAEMON_OPTIONS; i++)
+		option_print(&daemon_options[i]);
 	printf("\n%s", examples);
 }
 
-/* "64M" and the like; `letters` says which letters are allowed. */
 static uint64_t
-take_number(const char *option, const char *text, const char *letters,
-	    uint64_t min, uint64_t max)
+take_number(const char *option, const char *text, bool is_size, uint64_t min,
+	    uint64_t max)
 {
-	static const char order[] = "KMGT";
-	const char *unit;
 	uint64_t value;
-	char *end;
+	int r = size_parse(text, &value);
 
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno || end == text || strchr(text, '-'))
+	if (r == -EINVAL || (!is_size && text[strspn(text, "0123456789")]))
 		usage_error("--%s %s: not a number", option, text);
-	unit = *end && strchr(letters, *end) ? strchr(order, *end) : NULL;
-	if (unit && value <= max)
-		value <<= 10 * (unit - order + 1);
-	if (unit)
-		end++;
-	if (*end)
-		usage_error("--%s %s: not a number", option, text);
-	if (value < min || value > max)
+	if (r < 0 || value < min || value > max)
 		usage_error("--%s %s: must be from %llu to %llu", option, text,
 			    (unsigned long long)min, (unsigned long long)max);
 	return value;
@@ -214,7 +108,7 @@ take_group(const char *text)
 	if (group)
 		return (int)group->gr_gid;
 	if (strspn(text, "0123456789") == strlen(text))
-		return (int)take_number("group", text, "", 0, INT32_MAX);
+		return (int)take_number("group", text, false, 0, INT32_MAX);
 	usage_error("--group %s: there is no such group", text);
 }
 
@@ -260,83 +154,83 @@ take_address(struct options *options, const char *text)
 }
 
 static void
-take_option(struct options *options, enum option_id id, const char *text,
+take_option(struct options *options, enum daemon_option_id id, const char *text,
 	    const struct driver_type *types)
 {
 	switch (id) {
-	case OPTION_NAME:
+	case DAEMON_OPTION_NAME:
 		if (!run_dir_name_is_valid(text))
 			usage_error("--name %s: use 1 to %d letters, digits, "
 				    "'.', '_' or '-'",
 				    text, RUN_DIR_NAME_MAX);
 		options->name = text;
 		break;
-	case OPTION_READ_ONLY:
+	case DAEMON_OPTION_READ_ONLY:
 		options->read_only = true;
 		break;
-	case OPTION_NBD:
+	case DAEMON_OPTION_NBD:
 		take_address(options, text);
 		break;
-	case OPTION_NBD_EXPORT:
+	case DAEMON_OPTION_NBD_EXPORT:
 		options->nbd_export = text;
 		break;
-	case OPTION_TLS:
+	case DAEMON_OPTION_TLS:
 		options->tls = take_tls(text);
 		break;
-	case OPTION_TLS_CERTIFICATES:
+	case DAEMON_OPTION_TLS_CERTIFICATES:
 		options->tls_certificates = text;
 		break;
-	case OPTION_TLS_PSK:
+	case DAEMON_OPTION_TLS_PSK:
 		options->tls_psk = text;
 		break;
-	case OPTION_TLS_VERIFY_PEER:
+	case DAEMON_OPTION_TLS_VERIFY_PEER:
 		options->tls_verify_peer = true;
 		break;
-	case OPTION_IO:
+	case DAEMON_OPTION_IO:
 		options->io = text;
 		break;
-	case OPTION_REQUEST_TIMEOUT:
+	case DAEMON_OPTION_REQUEST_TIMEOUT:
 		options->timeout_s = (unsigned int)take_number(
-			"request-timeout", text, "", 1, 86400);
+			"request-timeout", text, false, 1, 86400);
 		break;
-	case OPTION_POOL_SIZE:
-		options->pool_bytes = take_number("pool-size", text, "KMG",
+	case DAEMON_OPTION_POOL_SIZE:
+		options->pool_bytes = take_number("pool-size", text, true,
 						  POOL_MAX, 64ull << 30);
 		break;
-	case OPTION_BUSY_POLL:
+	case DAEMON_OPTION_BUSY_POLL:
 		options->busy_poll_us =
-			take_number("busy-poll", text, "", 0, 1000000);
+			take_number("busy-poll", text, false, 0, 1000000);
 		break;
-	case OPTION_RUN_DIR:
+	case DAEMON_OPTION_RUN_DIR:
 		options->run_dir = text;
 		break;
-	case OPTION_GROUP:
+	case DAEMON_OPTION_GROUP:
 		options->group = take_group(text);
 		break;
-	case OPTION_LOG:
+	case DAEMON_OPTION_LOG:
 		options->log = text;
 		break;
-	case OPTION_LOG_LEVEL:
+	case DAEMON_OPTION_LOG_LEVEL:
 		options->log_level = options_log_level(text);
 		if (options->log_level < 0)
 			usage_error("--log-level %s: must be error, warning, "
 				    "info or debug",
 				    text);
 		break;
-	case OPTION_DAEMON:
+	case DAEMON_OPTION_DAEMON:
 		options->background = true;
 		break;
-	case OPTION_PID_FILE:
+	case DAEMON_OPTION_PID_FILE:
 		options->pid_file = text;
 		break;
-	case OPTION_STOP_TIMEOUT:
+	case DAEMON_OPTION_STOP_TIMEOUT:
 		options->stop_timeout_s = (unsigned int)take_number(
-			"stop-timeout", text, "", 1, 86400);
+			"stop-timeout", text, false, 1, 86400);
 		break;
-	case OPTION_VERSION:
+	case DAEMON_OPTION_VERSION:
 		printf("tapdisk %s\n", TAPDISK_VERSION);
 		exit(0);
-	case OPTION_HELP:
+	case DAEMON_OPTION_HELP:
 		print_help(types);
 		exit(0);
 	}
@@ -367,7 +261,7 @@ void
 options_parse(struct options *options, int argc, char **argv,
 	      const struct driver_type *types)
 {
-	struct option table[ROWS + 1] = { 0 };
+	struct option table[DAEMON_OPTIONS + 1] = { 0 };
 	size_t i;
 	int id;
 
@@ -380,10 +274,10 @@ options_parse(struct options *options, int argc, char **argv,
 		/* As nbdkit: key material turns TLS on unless --tls says. */
 		.tls = (enum options_tls) - 1,
 	};
-	for (i = 0; i < ROWS; i++) {
-		table[i].name = rows[i].name;
-		table[i].has_arg = rows[i].argument != NULL;
-		table[i].val = (int)rows[i].id;
+	for (i = 0; i < DAEMON_OPTIONS; i++) {
+		table[i].name = daemon_options[i].name;
+		table[i].has_arg = daemon_options[i].argument != NULL;
+		table[i].val = (int)daemon_options[i].id;
 	}
 	opterr = 0;
 	while ((id = getopt_long(argc, argv, ":", table, NULL)) != -1) {
@@ -391,7 +285,7 @@ options_parse(struct options *options, int argc, char **argv,
 			usage_error("%s needs an argument", argv[optind - 1]);
 		if (id == '?')
 			usage_error("unknown option %s", argv[optind - 1]);
-		take_option(options, (enum option_id)id, optarg, types);
+		take_option(options, (enum daemon_option_id)id, optarg, types);
 	}
 	if (optind < argc)
 		options->image = argv[optind++];

@@ -68,8 +68,8 @@ report_status(const struct daemon *daemon)
 				  : json_integer(daemon->minor),
 			  "words", words, "backend",
 			  io_backend_name(daemon->io), "clients",
-			  (int)disk_clients(daemon), "addresses",
-			  disk_addresses(daemon), "since",
+			  (int)disk_clients(daemon), "frontends",
+			  disk_frontends(daemon), "since",
 			  (json_int_t)daemon->since, "pool", "size",
 			  (json_int_t)pool_size(daemon->pool), "in_use",
 			  (json_int_t)pool_in_use(daemon->pool)));

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * verbs.c - the two tables of verbs.h.
+ */
+#include "tools/tap-ctl/verbs.h"
+
+#include <stddef.h>
+
+const struct arg_row arg_rows[ARG_COUNT] = {
+	[ARG_NAME] = { 'n', "name", "NAME", "the disk of this name" },
+	[ARG_PID] = { 'p', "pid", "PID", "the disk of this tapdisk process" },
+	[ARG_MINOR] = { 'm', "minor", "MINOR", "the disk with this minor" },
+	[ARG_IMAGE] = { 'a', "args", "TYPE:PATH",
+			"the image; filters stand before it:\n"
+			"FILTER:ARGUMENTS|TYPE:PATH" },
+	[ARG_READ_ONLY] = { 'R', "read-only", NULL, "let nobody write" },
+	[ARG_FORCE] = { 'f', "force", NULL,
+			"even if clients lose the disk by it" },
+	[ARG_SIZE] = { 's', "size", "SIZE",
+		       "the new size (64M, 2T); without it the\n"
+		       "image is asked for its size again" },
+	[ARG_WATCH] = { 'w', "watch", NULL,
+			"a live view on the terminal; Ctrl-C ends it" },
+	[ARG_INTERVAL] = { 'i', "interval", "S",
+			   "seconds between two looks (1)" },
+	[ARG_TYPE] = { 't', "type", "TYPE", "only images of this type" },
+	[ARG_FILE] = { 'f', "file", "PATH", "only images with this path" },
+	[ARG_REQUEST_TIMEOUT] = { 't', "timeout", "S",
+				  "a request fails after S seconds (120)" },
+	[ARG_LIMIT] = { 't', "timeout", "S",
+			"wait at most S seconds; what was begun\n"
+			"goes on" },
+	[ARG_JSON] = { 0, "json", NULL, "print JSON" },
+	[ARG_RUN_DIR] = { 0, "run-dir", "DIR",
+			  "where sockets are\n"
+			  "($TAPDISK_RUN_DIR, or /run/tapdisk)" },
+	[ARG_HELP] = { 'h', "help", NULL, "print this text" },
+};
+
+#define DISK ARG_NAME, ARG_PID, ARG_MINOR
+
+const struct verb verbs[] = {
+	{ .name = "list",
+	  .summary = "show the disks there are",
+	  .args = { DISK, ARG_TYPE, ARG_FILE },
+	  .help = "On a terminal it prints a table, else a line for each "
+		  "disk:\n"
+		  "  pid=1234 minor=0 state=0 args=aio:/srv/vm1.img\n"
+		  "The state is 0 while the disk is served; see "
+		  "tap-ctl(8).\n",
+	  .run = verb_list },
+	{ .name = "status",
+	  .summary = "tell how a disk is, in plain words",
+	  .args = { DISK, ARG_WATCH, ARG_INTERVAL },
+	  .help = "Without a disk it tells of all.\n\n"
+		  "Examples:\n"
+		  "  tap-ctl status -n vm1\n"
+		  "  tap-ctl status --watch\n",
+	  .run = verb_status },
+	{ .name = "stats",
+	  .summary = "print counts and latencies, as JSON",
+	  .args = { DISK },
+	  .run = verb_stats },
+	{ .name = "events",
+	  .summary = "print what happens, a line of JSON for each event",
+	  .args = { DISK },
+	  .help = "Without a disk it follows all there are now.  It ends "
+		  "with the last of them.\n",
+	  .run = verb_events },
+	{ .name = "create",
+	  .summary = "serve a disk: allocate, spawn, attach and open",
+	  .args = { ARG_NAME, ARG_IMAGE, ARG_READ_ONLY, ARG_REQUEST_TIMEOUT },
+	  .passes_on = true,
+	  .help = "Prints the addresses at which clients find the disk.\n\n"
+		  "Examples:\n"
+		  "  tap-ctl create -n vm1 -a aio:/srv/vm1.img\n"
+		  "  tap-ctl create -n vm1 -a aio:/srv/vm1.img "
+		  "--nbd unix:/run/vm1.sock\n",
+	  .run = verb_create },
+	{ .name = "destroy",
+	  .summary = "end what create began: close, detach and free",
+	  .args = { DISK, ARG_FORCE, ARG_LIMIT },
+	  .run = verb_destroy },
+	{ .name = "spawn",
+	  .summary = "start a tapdisk without a disk; prints its process id",
+	  .args = { ARG_NAME },
+	  .passes_on = true,
+	  .run = verb_spawn },
+	{ .name = "allocate",
+	  .summary = "take a free minor; prints it",
+	  .run = verb_allocate },
+	{ .name = "free",
+	  .summary = "give a minor back",
+	  .args = { ARG_MINOR },
+	  .run = verb_free },
+	{ .name = "attach",
+	  .summary = "give a tapdisk its minor",
+	  .args = { ARG_PID, ARG_MINOR },
+	  .run = verb_attach },
+	{ .name = "detach",
+	  .summary = "take the minor from a tapdisk, which then ends",
+	  .args = { DISK },
+	  .run = verb_detach },
+	{ .name = "open",
+	  .summary = "let a tapdisk open an image and serve it",
+	  .args = { DISK, ARG_IMAGE, ARG_READ_ONLY, ARG_REQUEST_TIMEOUT },
+	  .help = "Prints the addresses at which clients find the disk.\n",
+	  .run = verb_open },
+	{ .name = "close",
+	  .summary = "end the service and close the image",
+	  .args = { DISK, ARG_FORCE, ARG_LIMIT },
+	  .help = "What clients have written is flushed first.\n",
+	  .run = verb_close },
+	{ .name = "pause",
+	  .summary = "close the image; requests wait for unpause",
+	  .args = { DISK, ARG_LIMIT },
+	  .run = verb_pause },
+	{ .name = "unpause",
+	  .summary = "open the image again, or another one",
+	  .args = { DISK, ARG_IMAGE },
+	  .run = verb_unpause },
+	{ .name = "resize",
+	  .summary = "let a disk grow while it is in use",
+	  .args = { DISK, ARG_SIZE },
+	  .help = "Example:\n"
+		  "  tap-ctl resize -n vm1 -s 20G\n",
+	  .run = verb_resize },
+	{ .name = "driver",
+	  .summary = "give an instruction to a driver of a disk",
+	  .args = { DISK },
+	  .operands_min = 2,
+	  .operands_max = 2,
+	  .operands = "TYPE INSTRUCTION",
+	  .help = "INSTRUCTION is in the words of the driver TYPE.  Prints "
+		  "its answer as JSON.\n",
+	  .run = verb_driver },
+	{ .name = "log-level",
+	  .summary = "choose what a tapdisk logs",
+	  .args = { DISK },
+	  .operands_min = 1,
+	  .operands_max = 1,
+	  .operands = "error|warning|info|debug",
+	  .run = verb_log_level },
+	{ .name = "check",
+	  .summary = "say whether disks can be served on this host",
+	  .run = verb_check },
+	{ .name = "major",
+	  .summary = "print the major number of network block devices",
+	  .run = verb_major },
+	{ .name = NULL },
+};
