@@ -10,7 +10,8 @@
 #     . "$(dirname "$0")/lib.sh"
 #
 # and has from here: $work, a directory of its own that goes away with it;
-# start_tapdisk and stop_tapdisk; skip, fail, need, expect_failure, wait_until.
+# start_tapdisk and stop_tapdisk; skip, fail, need, expect_failure, wait_until,
+# at_end.
 # It can be run alone: BUILD=build TAPDISK_IO=libaio tests/<story>.sh
 #
 # L1  A story leaves nothing behind, whatever ends it: processes are ended by
@@ -33,7 +34,14 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/tapdisk-test.XXXXXX")
 run_dir=$work/run # of the daemons: --run-dir, for tap-ctl too
 mkdir -m 700 "$run_dir"
 pids=()           # of what runs in the background
+endings=()        # see at_end
 story_skipped=
+
+# at_end COMMAND...: run it when the story ends, after its processes; the last
+# first.
+at_end() {
+    endings=("$(printf '%q ' "$@")" "${endings[@]}")
+}
 
 fail() {
     echo "failed: $*" >&2
@@ -168,6 +176,9 @@ end_story() {
         ended "$which" || kill -KILL "$which" 2>/dev/null || true
     done
     wait 2>/dev/null || true
+    for which in "${endings[@]}"; do
+        eval "$which" || true
+    done
     if grep -lsE 'ERROR: (Address|Leak)Sanitizer|runtime error:' \
         "$work"/*.log; then
         grep -hsE -A 40 'ERROR: (Address|Leak)Sanitizer|runtime error:' \
