@@ -83,6 +83,7 @@ libaio_open(struct io *io, void **ret_state)
 		libaio_close(aio);
 		return error;
 	}
+	assert(aio->context != NULL);
 	ring = (struct aio_ring *)(void *)aio->context;
 	aio->mapped =
 		ring->magic == AIO_RING_MAGIC && ring->incompat_features == 0;

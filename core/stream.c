@@ -369,6 +369,8 @@ stream_run(struct stream *stream, bool sending)
 {
 	bool gone = false;
 
+	/* unset again unless the stream is gone */
+	/* cppcheck-suppress autoVariables */
 	stream->gone = &gone;
 	if (stream->handshaking) {
 		if (!deliver_tls(stream, &gone))

@@ -243,7 +243,7 @@ open_tcp(struct listener *listener, const char *address, struct reason *reason)
 	struct addrinfo hints = { .ai_flags = AI_PASSIVE,
 				  .ai_socktype = SOCK_STREAM };
 	struct addrinfo *list, *info;
-	char host[HOST_MAX];
+	char host[HOST_MAX] = "";
 	const char *port = "";
 	bool all;
 	int r = split_host(address, host, &port, reason);
@@ -252,7 +252,7 @@ open_tcp(struct listener *listener, const char *address, struct reason *reason)
 		return r;
 	all = host[0] == '\0';
 	if (strspn(port, "0123456789") != strlen(port) || strlen(port) > 5 ||
-	    atoi(port) > 65535)
+	    strtoul(port, NULL, 10) > 65535)
 		return reason_set(reason, -EINVAL,
 				  "tcp:%s: %s is not a port (0 to 65535)",
 				  address, port);
@@ -285,7 +285,7 @@ open_tcp(struct listener *listener, const char *address, struct reason *reason)
 static char *
 bound_name(const struct listener *listener)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = { 0 };
 	socklen_t length = sizeof(address);
 	char host[NI_MAXHOST], port[NI_MAXSERV];
 	char *name = NULL;

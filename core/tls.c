@@ -177,6 +177,7 @@ load_psk(struct tls_context *context, const char *path, const char *user,
 			r = gnutls_psk_set_server_known_dh_params(
 				context->psk_server, GNUTLS_SEC_PARAM_MEDIUM);
 	} else {
+		assert(key != NULL); /* find_key() found one */
 		datum.data = (unsigned char *)key;
 		datum.size = (unsigned int)strlen(key);
 		r = gnutls_psk_allocate_client_credentials(

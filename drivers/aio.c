@@ -659,7 +659,7 @@ static int
 aio_resize(td_driver_t *driver, td_sector_t sectors)
 {
 	td_sector_t unit = driver->info.sector_size >> SECTOR_SHIFT;
-	uint64_t bytes;
+	uint64_t bytes = 0;
 	int error = aio_get_size(driver, &bytes);
 
 	if (error < 0)

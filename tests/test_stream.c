@@ -379,8 +379,7 @@ make_keys(void **state)
 
 	(void)snprintf(keys->directory, sizeof(keys->directory),
 		       "%s/tapdisk-tls-XXXXXX", tmp != NULL ? tmp : "/tmp");
-	if (mkdtemp(keys->directory) == NULL)
-		return 1;
+	assert_non_null(mkdtemp(keys->directory));
 	credentials_make(keys->directory);
 	(void)snprintf(keys->psk, sizeof(keys->psk), "%s/keys.psk",
 		       keys->directory);

@@ -54,8 +54,7 @@ setup(void **state)
 	f->loop = loop_new(NULL);
 	(void)snprintf(f->directory, sizeof(f->directory),
 		       "%s/tapdisk-listen-XXXXXX", tmp != NULL ? tmp : "/tmp");
-	if (mkdtemp(f->directory) == NULL)
-		return 1;
+	assert_non_null(mkdtemp(f->directory));
 	(void)snprintf(f->path, sizeof(f->path), "%s/s", f->directory);
 	(void)snprintf(f->address, sizeof(f->address), "unix:%s", f->path);
 	f->listener.fd = -1;
@@ -242,8 +241,10 @@ test_a_directory_without_rights_is_named(void **state)
 {
 	struct fixture *f = *state;
 
-	if (geteuid() == 0)
+	if (geteuid() == 0) {
+		print_message("root may write everywhere\n");
 		skip();
+	}
 	assert_int_equal(chmod(f->directory, 0500), 0);
 	expect_refusal(f, f->address, -EACCES, f->path);
 	assert_int_equal(chmod(f->directory, 0700), 0);
@@ -252,7 +253,8 @@ test_a_directory_without_rights_is_named(void **state)
 static unsigned int
 port_of(const struct listener *listener)
 {
-	return (unsigned int)atoi(strrchr(listener->name, ':') + 1);
+	return (unsigned int)strtoul(strrchr(listener->name, ':') + 1, NULL,
+				     10);
 }
 
 static void
@@ -285,8 +287,10 @@ test_ipv6_addresses_are_written_in_brackets(void **state)
 	int fd = socket(AF_INET6, SOCK_STREAM, 0);
 
 	if (fd < 0 ||
-	    bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		skip(); /* no IPv6 here */
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		print_message("no IPv6 here\n");
+		skip();
+	}
 	(void)close(fd);
 	open_listener(f, "tcp:[::1]:0");
 	assert_memory_equal(f->listener.name, "tcp:[::1]:", 10);

@@ -6,6 +6,7 @@
 #include "tests/test.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -63,7 +64,8 @@ on_waited(struct vbd_waiter *waiter, int error, const struct reason *reason)
 	world.waited++;
 	world.waiter_error = error;
 	if (reason != NULL)
-		(void)strcpy(world.waiter_reason, reason->text);
+		(void)snprintf(world.waiter_reason, sizeof(world.waiter_reason),
+			       "%s", reason->text);
 }
 
 static void
