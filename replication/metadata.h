@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * metadata - what a replica must not forget: the durable state of the
+ * replication rules, in one file of two alternating checksummed copies of a
+ * superblock.
+ *
+ * X1  A commit is old or new after a crash, never a mixture: copy (n + 1) % 2
+ *     is written, then flushed; only then is on_done called.
+ * X2  Of two copies the valid one with the higher generation counts.  With
+ *     none valid the file is refused; it is never guessed at.
+ * X3  One commit is in progress at a time; those asked for meanwhile are
+ *     joined into the next.
+ *
+ * Files are reached through struct store, so that the simulator can lose and
+ * tear what was not flushed.  docs/format.md specifies the bytes.
+ */
+#ifndef REPLICATION_METADATA_H
+#define REPLICATION_METADATA_H
+
+#include "core/list.h"
+#include "replication/history.h"
+
+struct io;
+struct loop;
+struct reason;
+
+#define METADATA_ID 16
+
+/* --- store: a file, or a simulated one --- */
+
+struct store;
+
+/* One write or flush in progress; lives in its owner. */
+struct store_op {
+	void (*on_done)(struct store_op *op, int error);
+	struct list_head entry; /* the store's */
+	void *private[32];	/* the store's */
+};
+
+struct store_ops {
+	/* Blocking, at open.  Returns bytes read (short at the end), or a
+	 * negative errno. */
+	long (*read)(struct store *store, void *buf, size_t length,
+		     uint64_t offset);
+	/* `buf` is borrowed until on_done; length and offset are multiples of
+	 * 4096, buf is aligned to it. */
+	void (*write)(struct store *store, struct store_op *op, const void *buf,
+		      size_t length, uint64_t offset);
+	void (*flush)(struct store *store, struct store_op *op);
+	void (*close)(struct store *store); /* frees it */
+};
+
+struct store {
+	const struct store_ops *ops;
+	const char *name; /* for messages */
+};
+
+/* A file, locked (core/lock.h) and written through `io`; made when missing if
+ * `create`.  The directory is flushed after making it. */
+struct store *store_open_file(struct loop *loop, struct io *io,
+			      const char *path, bool create, bool *ret_created,
+			      struct reason *reason);
+
+/* --- the state --- */
+
+enum metadata_role {
+	METADATA_PRIMARY = 1,
+	METADATA_SECONDARY,
+};
+
+/* A row of the peer table; one is used today. */
+struct metadata_peer {
+	unsigned char replica_id[METADATA_ID]; /* zero: free */
+	uint64_t incarnation;		       /* the highest seen */
+	bool may_be_synced;		       /* rule M1 */
+};
+
+#define METADATA_PEERS 8
+
+/* The rules' durable state; a plain value, copied freely. */
+struct metadata_state {
+	unsigned char disk_id[METADATA_ID]; /* zero: a new, empty replica */
+	unsigned char replica_id[METADATA_ID];
+	enum metadata_role role;
+	uint64_t size; /* bytes, of the disk */
+	uint32_t sector_size;
+	uint64_t epoch;
+	uint64_t incarnation;
+	bool active;
+	bool consistent;
+	bool outdated;
+	bool primary_last;
+	struct metadata_peer peer[METADATA_PEERS];
+	struct history history;
+};
+
+struct metadata;
+
+/* A commit asked for; lives in its owner until on_done. */
+struct metadata_commit {
+	struct list_head entry;
+	void (*on_done)(struct metadata_commit *commit, int error);
+};
+
+/*
+ * Take `store` (owned from now, closed on failure too) and read the state.
+ * An empty store (size 0) is a new replica: *ret_new is true, the state is
+ * zeroed but for a fresh random replica id, and nothing is written yet.
+ * Torn, foreign, newer, truncated: -EBADMSG, -EMEDIUMTYPE, -EPROTONOSUPPORT
+ * and a sentence naming the file and what to do.
+ */
+struct metadata *metadata_open(struct loop *loop, struct store *store,
+			       bool *ret_new, struct reason *reason);
+
+/* No commit may be in progress. */
+struct metadata *metadata_close(struct metadata *metadata);
+
+/* The state in memory: changed freely by its owner, durable by a commit. */
+struct metadata_state *metadata_state(struct metadata *metadata);
+
+/*
+ * Make the state as it is at this call durable (X3: or as it is later).
+ * on_done from the loop.  After a failed write or flush every later commit
+ * fails too (F3): a replica that cannot keep its state may not go on.
+ */
+void metadata_commit(struct metadata *metadata, struct metadata_commit *commit);
+bool metadata_is_idle(const struct metadata *metadata); /* no commit */
+
+/* --- the bytes, for off-line tools and fuzzing --- */
+
+#define METADATA_COPY_BYTES (64u << 10)
+
+/* ret_bytes is METADATA_COPY_BYTES long, 4096-aligned. */
+void metadata_encode(const struct metadata_state *state, uint64_t generation,
+		     unsigned char *ret_bytes);
+int metadata_decode(const unsigned char *bytes, size_t length,
+		    struct metadata_state *ret_state, uint64_t *ret_generation,
+		    struct reason *reason);
+
+#endif

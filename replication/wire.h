@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * wire - the bytes of the replication protocol: one 64-byte header before
+ * every message, and the payloads that are structures.  docs/protocol.md
+ * specifies it byte by byte; all numbers are little-endian.
+ *
+ * Encoding and decoding only: no I/O, no state.  A peer is not trusted: every
+ * field is checked here for its own range, and by the receiver against what
+ * it knows (sizes, sequence, session).
+ */
+#ifndef REPLICATION_WIRE_H
+#define REPLICATION_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "replication/history.h"
+
+#define WIRE_MAGIC	 0x31524454u /* "TDR1" */
+#define WIRE_HEADER	 64u	     /* bytes */
+#define WIRE_PAYLOAD_MAX (1u << 20)  /* bytes */
+#define WIRE_VERSION_MIN 1
+#define WIRE_VERSION_MAX 1
+#define WIRE_ID		 16 /* bytes of a disk's or replica's id */
+#define WIRE_NONCE	 32
+#define WIRE_MAC	 32
+#define WIRE_TEXT_MAX	 512 /* bytes of a sentence, without a NUL */
+#define WIRE_ACKS_MAX	 256 /* acknowledgements in one message */
+
+struct reason;
+
+enum wire_type {
+	/* control: unsequenced, about the connection */
+	WIRE_HELLO = 1, /* struct wire_hello: the first from either side */
+	WIRE_AUTH,	/* WIRE_MAC bytes, or none without a key */
+	WIRE_RESUME,	/* offset: highest sequence received without a gap */
+	WIRE_BEGIN,	/* source: struct wire_begin */
+	WIRE_BEGUN,	/* target: it agreed, and is ready */
+	WIRE_REFUSE,	/* a sentence: why; the connection ends */
+	WIRE_PING,
+	WIRE_PONG,
+	WIRE_ACK,     /* a list of struct wire_ack */
+	WIRE_GOODBYE, /* clean leave (M7); a sentence */
+
+	/* sequenced: acknowledged one by one, replayed after a reconnect */
+	WIRE_WRITE = 32, /* a guest's write: offset, length, data */
+	WIRE_ZERO,	 /* write zeroes, may unmap: offset, length, no data */
+	WIRE_FLUSH,	 /* make durable all that came before it */
+	WIRE_COPY,	 /* a resync's copy of a range: offset, length, data */
+	WIRE_COPY_ZERO,	 /* as WIRE_ZERO, from a resync */
+	WIRE_SYNCED,	 /* M1: struct wire_synced */
+	WIRE_RESIZE,	 /* the disk has `offset` bytes from here on */
+	WIRE_HANDOVER,	 /* M6: the sender has become secondary */
+};
+
+/* A header, decoded. */
+struct wire_header {
+	enum wire_type type;
+	uint16_t flags;
+	uint64_t session;
+	uint64_t sequence; /* 0 for control */
+	uint64_t epoch;
+	uint64_t offset;       /* bytes */
+	uint32_t length;       /* bytes of the range, see wire_payload() */
+	uint32_t payload_crc;  /* CRC32C of the payload; 0 without one */
+	uint32_t credits;      /* sequenced messages the sender will take beyond
+				* `acknowledged` */
+	uint32_t acknowledged; /* low bits of the highest sequence received
+				* without a gap */
+	uint32_t proven; /* low bits of the highest sequence up to which all
+			  * is done on both images */
+};
+
+/* Bytes of payload that follow the header: `length`, except for WIRE_ZERO and
+ * WIRE_COPY_ZERO, which have none. */
+uint32_t wire_payload(const struct wire_header *header);
+bool wire_is_sequenced(enum wire_type type);
+const char *wire_type_name(enum wire_type type);
+
+/* CRC32C (RFC 3720 appendix B.4; ISA-L). */
+uint32_t wire_crc(const void *data, size_t length);
+
+/* The header's own CRC is written and checked here; the payload's is the
+ * caller's to compute (a payload may come later than its header). */
+void wire_encode(const struct wire_header *header,
+		 unsigned char ret_bytes[WIRE_HEADER]);
+
+/* -EPROTO and a reason for a foreign magic, a wrong CRC, an unknown type, a
+ * payload beyond WIRE_PAYLOAD_MAX; outputs untouched then. */
+int wire_decode(const unsigned char bytes[WIRE_HEADER],
+		struct wire_header *ret_header, struct reason *reason);
+
+/* --- acknowledgements --- */
+
+enum wire_ack_kind {
+	WIRE_ACK_RECEIVED = 1, /* in memory, checked; not final */
+	WIRE_ACK_WRITTEN,      /* image I/O completed (or failed: status) */
+	WIRE_ACK_DURABLE,      /* and flushed */
+};
+
+struct wire_ack {
+	uint64_t sequence;
+	enum wire_ack_kind kind;
+	int status; /* 0 or a negative errno */
+};
+
+#define WIRE_ACK_BYTES 16u
+
+void wire_encode_acks(const struct wire_ack *acks, unsigned int count,
+		      unsigned char *ret_bytes);
+/* Returns how many, or -EPROTO. */
+int wire_decode_acks(const unsigned char *bytes, size_t length,
+		     struct wire_ack ret_acks[WIRE_ACKS_MAX]);
+
+/* --- hello --- */
+
+enum wire_role {
+	WIRE_PRIMARY = 1,
+	WIRE_SECONDARY,
+};
+
+#define WIRE_ACTIVE	0x1 /* the replication rules' `active` */
+#define WIRE_CONSISTENT 0x2
+#define WIRE_OUTDATED	0x4
+#define WIRE_KEYED	0x8 /* the sender has a key */
+#define WIRE_COPYING                                                           \
+	0x10		       /* target of an unfinished resync that was not  \
+				* restarted since: its copied ranges are there (H8) */
+#define WIRE_PRIMARY_LAST 0x20 /* as recorded: it was the primary last */
+#define WIRE_DISCARD	  0x40 /* the operator gave this side up (H4) */
+
+/* What a replica says of itself at each connection (meeting, H0). */
+struct wire_hello {
+	uint16_t version_min, version_max;
+	uint32_t features_incompatible; /* a peer must know all of them */
+	uint32_t features_compatible;
+	uint16_t header_length; /* room for a MAC later */
+	enum wire_role role;
+	uint32_t flags;			/* WIRE_ACTIVE, … */
+	unsigned char disk_id[WIRE_ID]; /* all zero: a new, empty replica */
+	unsigned char replica_id[WIRE_ID];
+	uint64_t size;	      /* bytes, of the disk */
+	uint32_t sector_size; /* bytes */
+	uint32_t window;      /* sequenced messages it takes unacknowledged */
+	uint32_t payload_max; /* bytes */
+	uint64_t incarnation;
+	uint64_t peer_incarnation; /* the highest it saw of the other */
+	uint64_t session;	   /* that it could resume; 0: none */
+	uint64_t received;	   /* in it, the highest without a gap */
+	uint64_t unacknowledged; /* in it, the lowest it sent that has no final
+				  * acknowledgement; 0: none */
+	uint64_t epoch;
+	unsigned char nonce[WIRE_NONCE];
+	char name[64]; /* of the disk, NUL-terminated */
+	struct history history;
+};
+
+#define WIRE_HELLO_MAX (512u + HISTORY_MAX * 24u)
+
+/* Returns the length. */
+size_t wire_encode_hello(const struct wire_hello *hello,
+			 unsigned char ret_bytes[WIRE_HELLO_MAX]);
+/* -EPROTO, or -EPROTONOSUPPORT for a version or feature we do not know, with
+ * a reason that names both sides'. */
+int wire_decode_hello(const unsigned char *bytes, size_t length,
+		      struct wire_hello *ret_hello, struct reason *reason);
+
+struct wire_begin {
+	uint64_t session;
+	enum meeting_outcome outcome; /* as the source sees it */
+	uint64_t timeline, epoch;     /* the common position */
+	bool resume_copy; /* what was copied before still counts (H8) */
+};
+
+#define WIRE_BEGIN_BYTES 40u
+
+size_t wire_encode_begin(const struct wire_begin *begin,
+			 unsigned char ret_bytes[WIRE_BEGIN_BYTES]);
+int wire_decode_begin(const unsigned char *bytes, size_t length,
+		      struct wire_begin *ret_begin);
+
+/* M1: what the target takes over. */
+struct wire_synced {
+	uint64_t epoch;
+	unsigned char disk_id[WIRE_ID];
+	struct history history;
+};
+
+#define WIRE_SYNCED_MAX (128u + HISTORY_MAX * 24u)
+
+size_t wire_encode_synced(const struct wire_synced *synced,
+			  unsigned char ret_bytes[WIRE_SYNCED_MAX]);
+int wire_decode_synced(const unsigned char *bytes, size_t length,
+		       struct wire_synced *ret_synced);
+
+#endif
