@@ -55,10 +55,14 @@ struct vbd_waiter {
 			const struct reason *reason);
 };
 
-/* Hears of changes that a frontend must know: opened, closed, paused, size. */
+/* Hears of changes that a frontend must know: opened, closed, paused, size;
+ * and, unless on_failure is NULL, of requests that the disk failed: -EIO,
+ * -ENOSPC, -ETIMEDOUT. */
 struct vbd_listener {
 	struct list_head entry;
 	void (*on_change)(struct vbd_listener *listener);
+	void (*on_failure)(struct vbd_listener *listener,
+			   const struct request *request, int error);
 };
 
 struct vbd *vbd_new(struct loop *loop, struct io *io,

@@ -112,14 +112,28 @@ log_failure(const struct request *request, int result)
 }
 
 static void
+tell_failure(const struct request *request, int result)
+{
+	struct vbd_listener *listener, *spare;
+
+	list_for_each_entry_safe (listener, spare, &request->vbd->listeners,
+				  entry) {
+		if (listener->on_failure != NULL)
+			listener->on_failure(listener, request, result);
+	}
+}
+
+static void
 request_done(struct request *request, int result)
 {
 	struct vbd *vbd = request->vbd;
 
 	stats_end(&vbd->stats, request->op, request->length,
 		  loop_now(vbd->loop) - request->begun_ns, result);
-	if (result == -EIO || result == -ENOSPC || result == -ETIMEDOUT)
+	if (result == -EIO || result == -ENOSPC || result == -ETIMEDOUT) {
 		log_failure(request, result);
+		tell_failure(request, result);
+	}
 	request->on_done(request, result);
 }
 

@@ -89,7 +89,7 @@ usage_error(const struct context *context, const char *format, ...)
 	va_end(list);
 	fprintf(stderr, "; \"tap-ctl %s --help\" shows how\n",
 		context->verb->name);
-	return EXIT_USAGE;
+	exit(EXIT_USAGE);
 }
 
 /* --- the grammar of one verb --- */
@@ -162,7 +162,7 @@ pass_on(struct context *context, int index)
 	return true;
 }
 
-static int
+static void
 parse(struct context *context, int argc, char **argv)
 {
 	struct option table[TABLE_MAX];
@@ -174,14 +174,14 @@ parse(struct context *context, int argc, char **argv)
 	opterr = 0;
 	while ((value = getopt_long(argc, argv, letters, table, NULL)) != -1) {
 		if (value == ':')
-			return usage_error(context, "%s needs an argument",
-					   argv[optind - 1]);
+			usage_error(context, "%s needs an argument",
+				    argv[optind - 1]);
 		if (value == '?')
-			return usage_error(context, "unknown option %s",
-					   argv[optind - 1]);
+			usage_error(context, "unknown option %s",
+				    argv[optind - 1]);
 		if (value >= 2 * LONG_ONLY) {
 			if (!pass_on(context, value - 2 * LONG_ONLY))
-				return usage_error(context, "too many options");
+				usage_error(context, "too many options");
 			continue;
 		}
 		arg = arg_of(context->verb, value);
@@ -189,7 +189,6 @@ parse(struct context *context, int argc, char **argv)
 	}
 	context->operands = argv + optind;
 	context->operand_count = argc - optind;
-	return EXIT_OK;
 }
 
 static int
@@ -202,10 +201,10 @@ run(struct context *context)
 		return EXIT_OK;
 	}
 	if (context->operand_count > verb->operands_max)
-		return usage_error(context, "%s is one word too many",
-				   context->operands[verb->operands_max]);
+		usage_error(context, "%s is one word too many",
+			    context->operands[verb->operands_max]);
 	if (context->operand_count < verb->operands_min)
-		return usage_error(context, "%s is missing", verb->operands);
+		usage_error(context, "%s is missing", verb->operands);
 	context->run_dir = has(context, ARG_RUN_DIR)
 				   ? context->text[ARG_RUN_DIR]
 				   : run_dir_default();
@@ -243,9 +242,8 @@ main(int argc, char **argv)
 			argc < 2 ? "" : argv[1]);
 		return EXIT_USAGE;
 	}
-	r = parse(&context, argc - 1, argv + 1);
-	if (r == EXIT_OK)
-		r = run(&context);
+	parse(&context, argc - 1, argv + 1);
+	r = run(&context);
 	if (fflush(stdout) != 0 && r == EXIT_OK)
 		r = complain(&context, EXIT_REFUSED,
 			     "cannot write the answer: %m");

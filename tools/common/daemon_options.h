@@ -34,10 +34,10 @@ enum daemon_option_id {
 
 struct daemon_option {
 	enum daemon_option_id id;
+	bool passed_on; /* tap-ctl spawn and create know it, too */
 	const char *name;
 	const char *argument; /* NULL: takes none */
 	const char *help;     /* further lines stand behind '\n' */
-	bool passed_on;	      /* tap-ctl spawn and create know it, too */
 };
 
 #define DAEMON_OPTIONS 21

@@ -152,8 +152,8 @@ disk_command(struct context *context, const char *command, json_t *arguments,
 	     unsigned int limit_s)
 {
 	struct reason reason = { "" };
-	struct client *client;
-	json_t *status, *result;
+	struct client *client = NULL;
+	json_t *status = NULL, *result = NULL;
 	int r;
 
 	r = disk_find(context, &client, &status);

@@ -45,8 +45,8 @@ int
 verb_open(struct context *context)
 {
 	struct reason reason = { "" };
-	struct client *client;
-	json_t *status, *result;
+	struct client *client = NULL;
+	json_t *status = NULL, *result = NULL;
 	int r;
 
 	if (!has(context, ARG_IMAGE))

@@ -179,8 +179,8 @@ static int
 create_on(struct context *context, int minor)
 {
 	struct reason reason = { "" }, ignored;
-	struct client *client;
-	json_t *status;
+	struct client *client = NULL;
+	json_t *status = NULL;
 	int code, r;
 	pid_t pid;
 
@@ -246,8 +246,8 @@ int
 verb_destroy(struct context *context)
 {
 	struct reason reason = { "" };
-	struct client *client;
-	json_t *status, *minor;
+	struct client *client = NULL;
+	json_t *status = NULL, *minor;
 	int r;
 
 	r = disk_find(context, &client, &status);
@@ -296,15 +296,15 @@ int
 verb_major(struct context *context)
 {
 	FILE *file = fopen("/proc/devices", "re");
-	char *line = NULL, name[32];
+	char *line = NULL, *name;
 	bool blocks = false;
 	size_t size = 0;
-	int major = -1, number;
+	long major = -1, number;
 
 	while (file && major < 0 && getline(&line, &size, file) > 0) {
 		blocks = blocks || strncmp(line, "Block", 5) == 0;
-		if (blocks && sscanf(line, "%d %31s", &number, name) == 2 &&
-		    strcmp(name, "nbd") == 0)
+		number = strtol(line, &name, 10);
+		if (blocks && name > line && strcmp(name, " nbd\n") == 0)
 			major = number;
 	}
 	free(line);
@@ -315,8 +315,8 @@ verb_major(struct context *context)
 				"the kernel has no network block devices; "
 				"\"modprobe nbd\" loads them");
 	if (has(context, ARG_JSON))
-		printf("{\"major\": %d}\n", major);
+		printf("{\"major\": %ld}\n", major);
 	else
-		printf("%d\n", major);
+		printf("%ld\n", major);
 	return EXIT_OK;
 }

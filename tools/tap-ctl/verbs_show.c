@@ -169,18 +169,44 @@ verb_list(struct context *context)
 
 /* --- status --- */
 
+#define WHEN_MAX 32
+
+static const char *
+when_text(char text[WHEN_MAX], long long when)
+{
+	time_t time = (time_t)when;
+	struct tm tm;
+
+	text[0] = '\0';
+	if (localtime_r(&time, &tm))
+		strftime(text, WHEN_MAX, "%F %T", &tm);
+	return text;
+}
+
+static void
+print_failures(const json_t *failures)
+{
+	const json_t *last = json_object_get(failures, "last");
+	char when[WHEN_MAX];
+
+	if (!json_is_object(last))
+		return;
+	printf("  failures    %lld, the last at %s: %s of %lld bytes at "
+	       "offset %lld: %s\n",
+	       integer_of(failures, "count"),
+	       when_text(when, integer_of(last, "when")),
+	       text_of(last, "operation"), integer_of(last, "length"),
+	       integer_of(last, "offset"), text_of(last, "errno"));
+}
+
 static void
 print_status(const json_t *status)
 {
-	time_t since = (time_t)integer_of(status, "since");
-	char when[32] = "";
 	json_t *frontend, *address;
+	char when[WHEN_MAX];
 	const char *name;
-	struct tm tm;
 	size_t i;
 
-	if (localtime_r(&since, &tm))
-		strftime(when, sizeof(when), "%F %T", &tm);
 	printf("%s %s\n", text_of(status, "name"), text_of(status, "words"));
 	if (*text_of(status, "image"))
 		printf("  image       %s\n", text_of(status, "image"));
@@ -195,7 +221,9 @@ print_status(const json_t *status)
 	       integer_of(status, "timed_out"));
 	printf("  process     %lld, disk I/O by %s\n",
 	       integer_of(status, "pid"), text_of(status, "backend"));
-	printf("  %-11s since %s\n", text_of(status, "state"), when);
+	print_failures(json_object_get(status, "failures"));
+	printf("  %-11s since %s\n", text_of(status, "state"),
+	       when_text(when, integer_of(status, "since")));
 }
 
 static void
@@ -213,8 +241,8 @@ status_one(struct context *context, json_t *status, void *arg)
 int
 verb_status(struct context *context)
 {
-	struct client *client;
-	json_t *status, *all;
+	struct client *client = NULL;
+	json_t *status = NULL, *all;
 	int r;
 
 	if (has(context, ARG_WATCH))

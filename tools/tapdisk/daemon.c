@@ -189,6 +189,7 @@ assemble(struct daemon *daemon, const struct driver_type *types,
 	if (!daemon->vbd)
 		return reason_set(reason, -ENOMEM, "out of memory");
 	disk_init(daemon);
+	events_init(daemon);
 	daemon->control = control_new(
 		daemon->loop, daemon->socket, options->group >= 0 ? 0660 : 0600,
 		options->group, daemon_commands, daemon, reason);

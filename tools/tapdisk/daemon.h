@@ -37,6 +37,14 @@ struct pool;
 typedef void (*daemon_done_t)(struct daemon *daemon, void *arg, int error,
 			      const struct reason *reason);
 
+/* The last request that failed, for people. */
+struct daemon_failure {
+	int op;
+	int error; /* negative errno */
+	uint64_t offset, length;
+	time_t when;
+};
+
 struct daemon {
 	const struct options *options;		 /* borrowed */
 	const struct frontend *const *frontends; /* borrowed; NULL ends */
@@ -56,7 +64,11 @@ struct daemon {
 	struct vbd_listener listener;
 	enum vbd_state seen_state;
 	uint64_t seen_size;
-	time_t since; /* when the state began */
+	time_t since;	   /* when the state began */
+	uint64_t failures; /* requests that the disk failed */
+	uint64_t untold;   /* of them, since the last event */
+	struct daemon_failure last_failure;
+	struct timer failure_pause; /* between two events */
 
 	/* the change under way */
 	const char *change; /* "closed", "paused"; NULL: none */
@@ -105,6 +117,13 @@ json_t *disk_frontends(const struct daemon *daemon);
 
 void disk_init(struct daemon *daemon);	  /* listener and timers */
 void disk_cut_off(struct daemon *daemon); /* frees the frontends */
+
+/* --- events.c --- */
+
+void events_init(struct daemon *daemon);
+
+/* {"count", "last"}; a new reference. */
+json_t *events_failures(const struct daemon *daemon);
 
 /* --- report.c --- */
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * disk.c - the changes of the disk: open, close, pause, and what is told of
- * them as events.
+ * disk.c - the changes of the disk: open, close, pause.
  *
  * Closing has three steps: the frontends take nothing new and see through what
  * they took; the vbd flushes and closes the images; the last answers leave.
@@ -296,64 +295,9 @@ disk_pause(struct daemon *daemon, unsigned int limit_s, daemon_done_t on_done,
 	return 0;
 }
 
-/* --- events --- */
-
-/* What happened when the state `from` became `to`; NULL: nothing to tell. */
-static const char *
-change_event(enum vbd_state from, enum vbd_state to)
-{
-	switch (to) {
-	case VBD_CLOSED:
-		return "closed";
-	case VBD_RUNNING:
-		return from == VBD_CLOSED ? "opened" : "unpaused";
-	case VBD_PAUSED:
-		return "paused";
-	case VBD_PAUSING:
-	case VBD_CLOSING:
-		return NULL;
-	}
-	return NULL;
-}
-
-static void
-tell_event(struct daemon *daemon, const char *event)
-{
-	log_info("disk", "%s", event);
-	control_event(daemon->control, event,
-		      json_pack("{s:s, s:s, s:s, s:I}", "name", daemon->name,
-				"state", vbd_state_name(daemon->seen_state),
-				"image", vbd_image_name(daemon->vbd), "size",
-				(json_int_t)daemon->seen_size));
-}
-
-static void
-on_change(struct vbd_listener *listener)
-{
-	struct daemon *daemon = container_of(listener, struct daemon, listener);
-	enum vbd_state from = daemon->seen_state, to = vbd_state(daemon->vbd);
-	uint64_t size = to == VBD_CLOSED ? 0 : vbd_size(daemon->vbd);
-	bool resized = size != daemon->seen_size && from != VBD_CLOSED &&
-		       to != VBD_CLOSED;
-
-	daemon->seen_state = to;
-	daemon->seen_size = size;
-	if (from != to) {
-		daemon->since = time(NULL);
-		if (change_event(from, to))
-			tell_event(daemon, change_event(from, to));
-	}
-	if (resized)
-		tell_event(daemon, "resized");
-}
-
 void
 disk_init(struct daemon *daemon)
 {
-	daemon->seen_state = vbd_state(daemon->vbd);
-	daemon->since = time(NULL);
-	daemon->listener.on_change = on_change;
-	vbd_listen(daemon->vbd, &daemon->listener);
 	timer_init(&daemon->clients, daemon->loop, on_clients);
 	timer_init(&daemon->limit, daemon->loop, on_limit);
 }

@@ -30,6 +30,8 @@
 #endif
 
 #define STOP_TIMEOUT_S 30
+#define SECONDS_MAX    86400
+#define POOL_LIMIT     (64ull << 30)
 #define POOL_DEFAULT   (64ull << 20)
 
 static const char examples[] =
@@ -153,11 +155,50 @@ take_address(struct options *options, const char *text)
 	options->nbd[options->nbd_count++] = text;
 }
 
-static void
-take_option(struct options *options, enum daemon_option_id id, const char *text,
-	    const struct driver_type *types)
+/* Where an option's text goes as it stands; NULL for the others. */
+static const char **
+word_of(struct options *options, enum daemon_option_id id)
 {
-	switch (id) {
+	switch ((int)id) {
+	case DAEMON_OPTION_NBD_EXPORT:
+		return &options->nbd_export;
+	case DAEMON_OPTION_TLS_CERTIFICATES:
+		return &options->tls_certificates;
+	case DAEMON_OPTION_TLS_PSK:
+		return &options->tls_psk;
+	case DAEMON_OPTION_IO:
+		return &options->io;
+	case DAEMON_OPTION_RUN_DIR:
+		return &options->run_dir;
+	case DAEMON_OPTION_LOG:
+		return &options->log;
+	case DAEMON_OPTION_PID_FILE:
+		return &options->pid_file;
+	default:
+		return NULL;
+	}
+}
+
+/* The option that is said by its mere presence; NULL for the others. */
+static bool *
+flag_of(struct options *options, enum daemon_option_id id)
+{
+	switch ((int)id) {
+	case DAEMON_OPTION_READ_ONLY:
+		return &options->read_only;
+	case DAEMON_OPTION_TLS_VERIFY_PEER:
+		return &options->tls_verify_peer;
+	case DAEMON_OPTION_DAEMON:
+		return &options->background;
+	default:
+		return NULL;
+	}
+}
+
+static void
+take_value(struct options *options, enum daemon_option_id id, const char *text)
+{
+	switch ((int)id) {
 	case DAEMON_OPTION_NAME:
 		if (!run_dir_name_is_valid(text))
 			usage_error("--name %s: use 1 to %d letters, digits, "
@@ -165,50 +206,26 @@ take_option(struct options *options, enum daemon_option_id id, const char *text,
 				    text, RUN_DIR_NAME_MAX);
 		options->name = text;
 		break;
-	case DAEMON_OPTION_READ_ONLY:
-		options->read_only = true;
-		break;
 	case DAEMON_OPTION_NBD:
 		take_address(options, text);
-		break;
-	case DAEMON_OPTION_NBD_EXPORT:
-		options->nbd_export = text;
 		break;
 	case DAEMON_OPTION_TLS:
 		options->tls = take_tls(text);
 		break;
-	case DAEMON_OPTION_TLS_CERTIFICATES:
-		options->tls_certificates = text;
-		break;
-	case DAEMON_OPTION_TLS_PSK:
-		options->tls_psk = text;
-		break;
-	case DAEMON_OPTION_TLS_VERIFY_PEER:
-		options->tls_verify_peer = true;
-		break;
-	case DAEMON_OPTION_IO:
-		options->io = text;
-		break;
 	case DAEMON_OPTION_REQUEST_TIMEOUT:
 		options->timeout_s = (unsigned int)take_number(
-			"request-timeout", text, false, 1, 86400);
+			"request-timeout", text, false, 1, SECONDS_MAX);
 		break;
 	case DAEMON_OPTION_POOL_SIZE:
 		options->pool_bytes = take_number("pool-size", text, true,
-						  POOL_MAX, 64ull << 30);
+						  POOL_MAX, POOL_LIMIT);
 		break;
 	case DAEMON_OPTION_BUSY_POLL:
 		options->busy_poll_us =
 			take_number("busy-poll", text, false, 0, 1000000);
 		break;
-	case DAEMON_OPTION_RUN_DIR:
-		options->run_dir = text;
-		break;
 	case DAEMON_OPTION_GROUP:
 		options->group = take_group(text);
-		break;
-	case DAEMON_OPTION_LOG:
-		options->log = text;
 		break;
 	case DAEMON_OPTION_LOG_LEVEL:
 		options->log_level = options_log_level(text);
@@ -217,23 +234,33 @@ take_option(struct options *options, enum daemon_option_id id, const char *text,
 				    "info or debug",
 				    text);
 		break;
-	case DAEMON_OPTION_DAEMON:
-		options->background = true;
-		break;
-	case DAEMON_OPTION_PID_FILE:
-		options->pid_file = text;
-		break;
 	case DAEMON_OPTION_STOP_TIMEOUT:
 		options->stop_timeout_s = (unsigned int)take_number(
-			"stop-timeout", text, false, 1, 86400);
+			"stop-timeout", text, false, 1, SECONDS_MAX);
 		break;
-	case DAEMON_OPTION_VERSION:
-		printf("tapdisk %s\n", TAPDISK_VERSION);
-		exit(0);
-	case DAEMON_OPTION_HELP:
-		print_help(types);
-		exit(0);
+	default:
+		break;
 	}
+}
+
+static void
+take_option(struct options *options, enum daemon_option_id id, const char *text,
+	    const struct driver_type *types)
+{
+	if (id == DAEMON_OPTION_VERSION) {
+		printf("tapdisk %s\n", TAPDISK_VERSION);
+		exit(EXIT_STOPPED);
+	}
+	if (id == DAEMON_OPTION_HELP) {
+		print_help(types);
+		exit(EXIT_STOPPED);
+	}
+	if (word_of(options, id))
+		*word_of(options, id) = text;
+	else if (flag_of(options, id))
+		*flag_of(options, id) = true;
+	else
+		take_value(options, id, text);
 }
 
 /* What no option alone can tell. */

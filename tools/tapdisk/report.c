@@ -60,8 +60,8 @@ report_status(const struct daemon *daemon)
 	json_object_del(status, "images");
 	json_object_update_new(
 		status,
-		json_pack("{s:s, s:i, s:o, s:s, s:s, s:i, s:o, s:I, s:{s:I, "
-			  "s:I}}",
+		json_pack("{s:s, s:i, s:o, s:s, s:s, s:i, s:o, s:o, s:I, "
+			  "s:{s:I, s:I}}",
 			  "name", daemon->name, "pid", (int)getpid(), "minor",
 			  daemon->minor == RUN_DIR_NO_MINOR
 				  ? json_null()
@@ -69,7 +69,8 @@ report_status(const struct daemon *daemon)
 			  "words", words, "backend",
 			  io_backend_name(daemon->io), "clients",
 			  (int)disk_clients(daemon), "frontends",
-			  disk_frontends(daemon), "since",
+			  disk_frontends(daemon), "failures",
+			  events_failures(daemon), "since",
 			  (json_int_t)daemon->since, "pool", "size",
 			  (json_int_t)pool_size(daemon->pool), "in_use",
 			  (json_int_t)pool_in_use(daemon->pool)));
