@@ -346,6 +346,8 @@ image_stack_close(struct image_stack *stack, struct reason *reason)
 	}
 	stack->count = 0;
 	stack->top = NULL;
+	stack->service = TD_SERVICE_OPEN;
+	stack->why[0] = '\0';
 	return first;
 }
 

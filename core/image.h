@@ -22,6 +22,7 @@
 
 struct io;
 struct loop;
+struct pool;
 struct reason;
 
 /* A row of the table that the daemon's main hands over.  The table ends with a
@@ -48,9 +49,13 @@ struct image_held {
 #define IMAGE_HELD_MAX 1024
 
 struct image_stack {
-	struct loop *loop;		     /* borrowed */
-	struct io *io;			     /* borrowed */
-	const struct driver_type *types;     /* borrowed */
+	struct loop *loop;		 /* borrowed */
+	struct io *io;			 /* borrowed */
+	const struct driver_type *types; /* borrowed */
+	struct pool *pool;		 /* borrowed; NULL without */
+	void (*on_change)(struct image_stack *stack); /* service or size */
+	enum td_service service;
+	char why[512];			     /* of a service that is not open */
 	td_callback_t core_callback;	     /* the vbd's: safe at any depth */
 	td_image_t *top;		     /* NULL while closed */
 	td_image_t *images[IMAGE_DEPTH_MAX]; /* owned, top first */

@@ -298,6 +298,45 @@ td_image_below(td_driver_t *driver)
 	return driver->image->below;
 }
 
+void
+td_set_service(td_driver_t *driver, enum td_service service, const char *why)
+{
+	struct image_stack *stack = driver->image->stack;
+
+	stack->service = service;
+	(void)snprintf(stack->why, sizeof(stack->why), "%s",
+		       service == TD_SERVICE_OPEN ? "" : why);
+	if (stack->top != NULL && stack->on_change != NULL)
+		stack->on_change(stack);
+}
+
+void
+td_set_size(td_driver_t *driver, td_sector_t size)
+{
+	struct image_stack *stack = driver->image->stack;
+
+	driver->info.size = size;
+	driver->image->info.size = size;
+	if (stack->top == NULL)
+		return;
+	for (int i = stack->leaf; i >= 0; i--) {
+		td_image_t *above = stack->images[i];
+
+		if (above->filter && above->driver->ops->td_resize == NULL) {
+			above->driver->info.size = above->below->info.size;
+			above->info.size = above->below->info.size;
+		}
+	}
+	if (stack->on_change != NULL)
+		stack->on_change(stack);
+}
+
+struct pool *
+td_pool(td_driver_t *driver)
+{
+	return driver->image->stack->pool;
+}
+
 int
 td_reason(td_driver_t *driver, int error, const char *format, ...)
 {

@@ -25,6 +25,7 @@
 
 struct vbd;
 
+#define REQUEST_LAST	 0x8 /* the vbd's own: see TD_REQUEST_LAST */
 #define REQUEST_FUA	 0x1 /* durable when done */
 #define REQUEST_NO_UNMAP 0x2 /* write zeroes: keep the space allocated */
 #define REQUEST_FAST	 0x4 /* write zeroes: -EOPNOTSUPP unless fast */

@@ -13,6 +13,8 @@
 #include "tapdisk-driver.h"
 #include "tapdisk.h"
 
+struct pool;
+
 /* Give back treq.secs references of a request: 0 or a negative errno. */
 void td_complete_request(td_request_t treq, int res);
 
@@ -91,6 +93,26 @@ struct td_extents {
 
 void td_add_extent(td_request_t treq, td_sector_t sec, td_sector_t secs,
 		   uint32_t flags);
+
+/*
+ * Whether guests may have the disk.  A driver that may not serve (a secondary)
+ * or not now (a primary that has lost its peer) says so, and why.
+ */
+enum td_service {
+	TD_SERVICE_OPEN,    /* the default */
+	TD_SERVICE_HELD,    /* requests wait, without a time limit */
+	TD_SERVICE_REFUSED, /* frontends let nobody in and send clients away */
+};
+
+/* `why` is copied; unused for TD_SERVICE_OPEN.  May be called from td_open. */
+void td_set_service(td_driver_t *driver, enum td_service service,
+		    const char *why);
+
+/* The disk's size has changed: for the images above and the guests. */
+void td_set_size(td_driver_t *driver, td_sector_t size);
+
+/* The process's data buffers; NULL where there are none. */
+struct pool *td_pool(td_driver_t *driver);
 
 /*
  * Leave the sentence that td_open, td_resize or td_command failed with, for

@@ -78,6 +78,7 @@
 
 /* td_request_t.flags */
 #define TD_REQUEST_NO_UNMAP 0x1 /* write zeroes: keep the space allocated */
+#define TD_REQUEST_LAST	    0x4 /* flush: td_close follows; end what you began */
 #define TD_REQUEST_FAST	    0x2 /* write zeroes: -EOPNOTSUPP unless fast */
 
 /* td_add_extent: the bits of NBD's base:allocation */

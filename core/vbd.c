@@ -51,6 +51,16 @@ vbd_set_state(struct vbd *vbd, enum vbd_state state)
 	vbd_changed(vbd);
 }
 
+/* A driver changed its mind on service or size. */
+static void
+on_images_change(struct image_stack *stack)
+{
+	struct vbd *vbd = container_of(stack, struct vbd, images);
+
+	vbd->size = stack->top->info.size;
+	vbd_changed(vbd);
+}
+
 struct vbd *
 vbd_new(struct loop *loop, struct io *io, const struct driver_type *types)
 {
@@ -60,6 +70,7 @@ vbd_new(struct loop *loop, struct io *io, const struct driver_type *types)
 		return NULL;
 	vbd->loop = loop;
 	image_stack_init(&vbd->images, loop, io, types, vbd_on_part);
+	vbd->images.on_change = on_images_change;
 	INIT_LIST_HEAD(&vbd->waiting);
 	INIT_LIST_HEAD(&vbd->active);
 	INIT_LIST_HEAD(&vbd->back);
@@ -161,6 +172,7 @@ begin_flush(struct vbd *vbd)
 {
 	vbd->change = VBD_CHANGE_FLUSHING;
 	vbd->flush = (struct request){ .op = TD_OP_FLUSH,
+				       .flags = REQUEST_LAST,
 				       .on_done = on_flush_done,
 				       .on_release = on_flush_release };
 	vbd_start_own(vbd, &vbd->flush);
@@ -426,6 +438,23 @@ vbd_images(struct vbd *vbd)
 }
 
 void
+vbd_set_pool(struct vbd *vbd, struct pool *pool)
+{
+	vbd->images.pool = pool;
+}
+
+int
+vbd_admits(const struct vbd *vbd, struct reason *reason)
+{
+	if (vbd->state == VBD_CLOSED || vbd->state == VBD_CLOSING)
+		return reason_set(reason, -ESHUTDOWN, "the disk is %s",
+				  vbd_state_name(vbd->state));
+	if (vbd->images.service == TD_SERVICE_REFUSED)
+		return reason_set(reason, -ESHUTDOWN, "%s", vbd->images.why);
+	return 0;
+}
+
+void
 vbd_listen(struct vbd *vbd, struct vbd_listener *listener)
 {
 	list_add_tail(&listener->entry, &vbd->listeners);
@@ -451,6 +480,8 @@ vbd_json(const struct vbd *vbd)
 		stats_json(&vbd->stats), "images",
 		image_stack_json(&vbd->images));
 
+	(void)json_object_set_new(object, "service",
+				  json_string_nocheck(vbd->images.why));
 	(void)json_object_set_new(object, "image",
 				  json_string_nocheck(vbd_image_name(vbd)));
 	return object;

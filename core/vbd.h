@@ -32,6 +32,7 @@
 #define VBD_WAITING_MAX 4096
 #define VBD_TIMEOUT_S	120 /* a request's time limit unless set */
 
+struct pool;
 struct reason;
 
 enum vbd_state {
@@ -103,6 +104,13 @@ bool vbd_is_read_only(const struct vbd *vbd);
 bool vbd_can(const struct vbd *vbd, int op); /* TD_OP_*, emulated counts */
 const char *vbd_image_name(const struct vbd *vbd); /* "" while closed */
 struct image_stack *vbd_images(struct vbd *vbd);
+
+/* Where drivers get buffers for data of their own; before vbd_open. */
+void vbd_set_pool(struct vbd *vbd, struct pool *pool);
+
+/* Whether a guest may have the disk now.  -ESHUTDOWN and the reason why not:
+ * it is closed, or a driver refuses (TD_SERVICE_REFUSED). */
+int vbd_admits(const struct vbd *vbd, struct reason *reason);
 
 void vbd_listen(struct vbd *vbd, struct vbd_listener *listener);
 void vbd_unlisten(struct vbd_listener *listener);

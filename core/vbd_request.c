@@ -179,6 +179,8 @@ to_treq(const struct request *request)
 		treq.flags |= TD_REQUEST_NO_UNMAP;
 	if (request->flags & REQUEST_FAST)
 		treq.flags |= TD_REQUEST_FAST;
+	if (request->flags & REQUEST_LAST)
+		treq.flags |= TD_REQUEST_LAST;
 	if (request->op == TD_OP_FLUSH || request->flushing) {
 		treq.op = TD_OP_FLUSH;
 		treq.sec = 0;
@@ -472,6 +474,8 @@ vbd_on_limit(struct timer *timer)
 	uint64_t now = loop_now(vbd->loop);
 	struct request *request, *spare;
 
+	if (vbd->images.service == TD_SERVICE_HELD)
+		vbd_renew_deadlines(vbd); /* they wait on purpose */
 	if (vbd->state == VBD_RUNNING)
 		expire_list(&vbd->waiting, &vbd->waiting_count, now);
 	expire_list(&vbd->retrying, &vbd->active_count, now);
@@ -491,5 +495,9 @@ vbd_renew_deadlines(struct vbd *vbd)
 	struct request *request;
 
 	list_for_each_entry (request, &vbd->waiting, entry)
+		request->deadline_ns = deadline;
+	list_for_each_entry (request, &vbd->retrying, entry)
+		request->deadline_ns = deadline;
+	list_for_each_entry (request, &vbd->active, entry)
 		request->deadline_ns = deadline;
 }

@@ -51,6 +51,7 @@ enum link_state {
 struct link_send {
 	struct list_head entry;
 	enum wire_type type;
+	uint16_t flags; /* WIRE_FLAG_*, into the header */
 	uint64_t epoch;
 	uint64_t offset;
 	uint32_t length;     /* of the range */

@@ -50,9 +50,13 @@ enum wire_type {
 	WIRE_COPY,	 /* a resync's copy of a range: offset, length, data */
 	WIRE_COPY_ZERO,	 /* as WIRE_ZERO, from a resync */
 	WIRE_SYNCED,	 /* M1: struct wire_synced */
-	WIRE_RESIZE,	 /* the disk has `offset` bytes from here on */
 	WIRE_HANDOVER,	 /* M6: the sender has become secondary */
 };
+
+/* How the sender of a write wants it acknowledged; final is WIRE_ACK_WRITTEN
+ * without a flag. */
+#define WIRE_FLAG_RECEIVED 0x1 /* also, at once, WIRE_ACK_RECEIVED */
+#define WIRE_FLAG_DURABLE  0x2 /* final is WIRE_ACK_DURABLE */
 
 /* A header, decoded. */
 struct wire_header {
