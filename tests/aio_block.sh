@@ -6,7 +6,7 @@
 # over: io
 . "$(dirname "$0")/lib.sh"
 
-need losetup nbdcopy nbdinfo qemu-io cmp
+need losetup nbdcopy nbdinfo nbdsh qemu-io cmp
 [ "$(id -u)" -eq 0 ] || skip "not root: cannot set up a loop device"
 
 blocks_of() { # FILE: the space it takes, in KiB
@@ -52,6 +52,7 @@ on_device 4096
 
 # A request that is not aligned to the device's sectors has no effect.
 start_tapdisk block "aio:$device"
-expect_failure '.' qemu-io -f raw -c 'write -P 7 512 512' "$uri"
+expect_failure 'Invalid argument' nbdsh -u "$uri" \
+    -c 'h.set_strict_mode(0); h.pwrite(b"x" * 512, 512)'
 stop_tapdisk
 cmp -n $((1 << 20)) "$work/original" "$device"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* disk - see disk.h; the loop is turned until the one request has ended. */
 #include "tests/disk.h"
 
 #include <fcntl.h>

@@ -28,7 +28,8 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${BUILD:-build}
 [[ $BUILD == /* ]] || BUILD=$TOP/$BUILD
 TAPDISK_IO=${TAPDISK_IO:-}
-PATH=$PATH:/usr/sbin:/sbin
+# The distribution's programs first: its python3 has libnbd's module.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/tapdisk-test.XXXXXX")
 run_dir=$work/run # of the daemons: --run-dir, for tap-ctl too

@@ -27,7 +27,7 @@ qio() { # COMMAND...
 
 fio_verify() { # NAME FIO-OPTION...
     fio --name="$1" --ioengine=nbd --uri="$uri" --verify=crc32c \
-        --verify_fatal=1 --do_verify=1 --output="$work/fio-$1.out" \
+        --verify_fatal=1 --do_verify=1 --verify_state_save=0 --output="$work/fio-$1.out" \
         "${@:2}" || {
         cat "$work/fio-$1.out"
         fail "fio $1"
