@@ -27,6 +27,7 @@
 #define WIRE_MAC	 32
 #define WIRE_TEXT_MAX	 512 /* bytes of a sentence, without a NUL */
 #define WIRE_ACKS_MAX	 256 /* acknowledgements in one message */
+#define WIRE_FEATURES	 0u  /* incompatible ones that we know */
 
 struct reason;
 
@@ -38,10 +39,10 @@ enum wire_type {
 	WIRE_BEGIN,	/* source: struct wire_begin */
 	WIRE_BEGUN,	/* target: it agreed, and is ready */
 	WIRE_REFUSE,	/* a sentence: why; the connection ends */
-	WIRE_PING,
-	WIRE_PONG,
-	WIRE_ACK,     /* a list of struct wire_ack */
-	WIRE_GOODBYE, /* clean leave (M7); a sentence */
+	WIRE_PING,	/* offset: the sender's, for him to know it again */
+	WIRE_PONG,	/* offset: the ping's */
+	WIRE_ACK,	/* a list of struct wire_ack */
+	WIRE_GOODBYE,	/* clean leave (M7); a sentence */
 
 	/* sequenced: acknowledged one by one, replayed after a reconnect */
 	WIRE_WRITE = 32, /* a guest's write: offset, length, data */
@@ -82,6 +83,9 @@ uint32_t wire_payload(const struct wire_header *header);
 bool wire_is_sequenced(enum wire_type type);
 const char *wire_type_name(enum wire_type type);
 
+/* The number whose low bits are `low` and which is nearest to `near`. */
+uint64_t wire_widen(uint32_t low, uint64_t near);
+
 /* CRC32C (RFC 3720 appendix B.4; ISA-L). */
 uint32_t wire_crc(const void *data, size_t length);
 
@@ -90,8 +94,10 @@ uint32_t wire_crc(const void *data, size_t length);
 void wire_encode(const struct wire_header *header,
 		 unsigned char ret_bytes[WIRE_HEADER]);
 
-/* -EPROTO and a reason for a foreign magic, a wrong CRC, an unknown type, a
- * payload beyond WIRE_PAYLOAD_MAX; outputs untouched then. */
+/* -EPROTO and a reason for a foreign magic, a wrong CRC, an unknown type or
+ * flag, a payload that its type cannot have (never beyond WIRE_PAYLOAD_MAX), a
+ * range that is none, a sequence number where none belongs or none where one
+ * does; outputs untouched then. */
 int wire_decode(const unsigned char bytes[WIRE_HEADER],
 		struct wire_header *ret_header, struct reason *reason);
 
@@ -113,9 +119,18 @@ struct wire_ack {
 
 void wire_encode_acks(const struct wire_ack *acks, unsigned int count,
 		      unsigned char *ret_bytes);
-/* Returns how many, or -EPROTO. */
+/* Returns how many, or -EPROTO; the output may be partly written then. */
 int wire_decode_acks(const unsigned char *bytes, size_t length,
 		     struct wire_ack ret_acks[WIRE_ACKS_MAX]);
+
+/* --- sentences, of refuse and goodbye --- */
+
+/* Returns the length; cut at WIRE_TEXT_MAX. */
+size_t wire_encode_text(const char *text,
+			unsigned char ret_bytes[WIRE_TEXT_MAX]);
+/* What would upset a terminal or a log becomes '?'. */
+void wire_decode_text(const unsigned char *bytes, size_t length,
+		      char ret_text[WIRE_TEXT_MAX + 1]);
 
 /* --- hello --- */
 
@@ -160,7 +175,8 @@ struct wire_hello {
 	struct history history;
 };
 
-#define WIRE_HELLO_MAX (512u + HISTORY_MAX * 24u)
+#define WIRE_HELLO_PREFIX 12u /* bytes that no version changes */
+#define WIRE_HELLO_MAX	  (512u + HISTORY_MAX * 24u)
 
 /* Returns the length. */
 size_t wire_encode_hello(const struct wire_hello *hello,

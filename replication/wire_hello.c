@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * wire_hello - the structures of wire.h that travel as payloads: hello, begin
+ * and synced.
+ *
+ * The first WIRE_HELLO_PREFIX bytes of a hello are the same in every version
+ * of the protocol: what does not know the rest can still say which versions
+ * and features it met.  What follows the history is for features to come; it
+ * is ignored.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "core/reason.h"
+#include "replication/bytes.h"
+#include "replication/wire.h"
+
+#define HELLO_FIXED  216u /* bytes before the history */
+#define NAME_AT	     152
+#define SYNCED_FIXED 24u
+#define BEGIN_RESUME 0x1u
+#define SECTOR_MIN   512u
+#define SECTOR_MAX   65536u
+#define PAYLOAD_MIN  4096u
+#define HELLO_FLAGS                                                            \
+	(WIRE_ACTIVE | WIRE_CONSISTENT | WIRE_OUTDATED | WIRE_KEYED |          \
+	 WIRE_COPYING | WIRE_PRIMARY_LAST | WIRE_DISCARD)
+
+static_assert(HELLO_FIXED + HISTORY_HEAD_BYTES +
+			      HISTORY_MAX * HISTORY_ENTRY_BYTES <=
+		      WIRE_HELLO_MAX,
+	      "every hello fits");
+static_assert(SYNCED_FIXED + HISTORY_HEAD_BYTES +
+			      HISTORY_MAX * HISTORY_ENTRY_BYTES <=
+		      WIRE_SYNCED_MAX,
+	      "every synced fits");
+/* the numbers are on the wire */
+static_assert(MEETING_WE_SOURCE == 1 && MEETING_EQUAL_WE_SOURCE == 3,
+	      "outcomes keep their numbers");
+static_assert(sizeof(((struct wire_hello *)0)->name) == HELLO_FIXED - NAME_AT,
+	      "the name ends where the history begins");
+
+size_t
+wire_encode_hello(const struct wire_hello *hello,
+		  unsigned char ret_bytes[WIRE_HELLO_MAX])
+{
+	unsigned char *to = ret_bytes;
+
+	put16(to, hello->version_min);
+	put16(to + 2, hello->version_max);
+	put32(to + 4, hello->features_incompatible);
+	put32(to + 8, hello->features_compatible);
+	put16(to + 12, hello->header_length);
+	put16(to + 14, (uint16_t)hello->role);
+	put32(to + 16, hello->flags);
+	put32(to + 20, hello->sector_size);
+	memcpy(to + 24, hello->disk_id, WIRE_ID);
+	memcpy(to + 40, hello->replica_id, WIRE_ID);
+	put64(to + 56, hello->size);
+	put32(to + 64, hello->window);
+	put32(to + 68, hello->payload_max);
+	put64(to + 72, hello->incarnation);
+	put64(to + 80, hello->peer_incarnation);
+	put64(to + 88, hello->session);
+	put64(to + 96, hello->received);
+	put64(to + 104, hello->unacknowledged);
+	put64(to + 112, hello->epoch);
+	memcpy(to + 120, hello->nonce, WIRE_NONCE);
+	memset(to + NAME_AT, 0, sizeof(hello->name));
+	memcpy(to + NAME_AT, hello->name,
+	       strnlen(hello->name, sizeof(hello->name) - 1));
+	return HELLO_FIXED + history_encode(&hello->history, to + HELLO_FIXED);
+}
+
+/* What every version of the protocol can read. */
+static int
+check_prefix(const struct wire_hello *hello, struct reason *reason)
+{
+	uint32_t unknown = hello->features_incompatible & ~WIRE_FEATURES;
+
+	if (hello->version_min == 0 || hello->version_min > hello->version_max)
+		return reason_set(reason, -EPROTO,
+				  "the peer's hello names the protocol "
+				  "versions %u to %u, which is no range",
+				  hello->version_min, hello->version_max);
+	if (hello->version_min > WIRE_VERSION_MAX ||
+	    hello->version_max < WIRE_VERSION_MIN)
+		return reason_set(
+			reason, -EPROTONOSUPPORT,
+			"the peer speaks protocol versions %u to %u, "
+			"this side %u to %u: install the same release "
+			"of tapdisk on both hosts",
+			hello->version_min, hello->version_max,
+			WIRE_VERSION_MIN, WIRE_VERSION_MAX);
+	if (unknown != 0)
+		return reason_set(
+			reason, -EPROTONOSUPPORT,
+			"the peer needs protocol features 0x%x, this "
+			"side knows 0x%x: install the same release of "
+			"tapdisk on both hosts",
+			hello->features_incompatible, WIRE_FEATURES);
+	return 0;
+}
+
+static void
+decode_fixed(const unsigned char *from, struct wire_hello *hello)
+{
+	hello->header_length = get16(from + 12);
+	hello->role = (enum wire_role)get16(from + 14);
+	hello->flags = get32(from + 16);
+	hello->sector_size = get32(from + 20);
+	memcpy(hello->disk_id, from + 24, WIRE_ID);
+	memcpy(hello->replica_id, from + 40, WIRE_ID);
+	hello->size = get64(from + 56);
+	hello->window = get32(from + 64);
+	hello->payload_max = get32(from + 68);
+	hello->incarnation = get64(from + 72);
+	hello->peer_incarnation = get64(from + 80);
+	hello->session = get64(from + 88);
+	hello->received = get64(from + 96);
+	hello->unacknowledged = get64(from + 104);
+	hello->epoch = get64(from + 112);
+	memcpy(hello->nonce, from + 120, WIRE_NONCE);
+	memcpy(hello->name, from + NAME_AT, sizeof(hello->name));
+}
+
+/* NUL-terminated, the rest zero, nothing that upsets a terminal. */
+static bool
+name_is_well(const char *name, size_t size)
+{
+	size_t length = strnlen(name, size);
+
+	if (length == size)
+		return false;
+	for (size_t i = 0; i < size; i++) {
+		unsigned char c = (unsigned char)name[i];
+
+		if (i < length ? c < 0x20 || c == 0x7f : c != 0)
+			return false;
+	}
+	return true;
+}
+
+static const char *
+wrong_field(const struct wire_hello *hello)
+{
+	uint32_t sector = hello->sector_size;
+
+	if (hello->header_length != WIRE_HEADER)
+		return "header length";
+	if (hello->role != WIRE_PRIMARY && hello->role != WIRE_SECONDARY)
+		return "role";
+	if ((hello->flags & ~(uint32_t)HELLO_FLAGS) != 0)
+		return "flags";
+	if (sector < SECTOR_MIN || sector > SECTOR_MAX ||
+	    (sector & (sector - 1)) != 0)
+		return "sector size";
+	if (hello->size == 0 || hello->size > INT64_MAX ||
+	    hello->size % SECTOR_MIN != 0)
+		return "size";
+	if (hello->window == 0)
+		return "window";
+	if (hello->payload_max < PAYLOAD_MIN)
+		return "longest payload";
+	if (hello->session == 0 &&
+	    (hello->received != 0 || hello->unacknowledged != 0))
+		return "session";
+	if (!name_is_well(hello->name, sizeof(hello->name)))
+		return "name";
+	return NULL;
+}
+
+int
+wire_decode_hello(const unsigned char *bytes, size_t length,
+		  struct wire_hello *ret_hello, struct reason *reason)
+{
+	struct wire_hello hello;
+	const char *wrong;
+	int r;
+
+	if (length < WIRE_HELLO_PREFIX)
+		return reason_set(reason, -EPROTO,
+				  "the peer's hello is too short");
+	memset(&hello, 0, sizeof(hello));
+	hello.version_min = get16(bytes);
+	hello.version_max = get16(bytes + 2);
+	hello.features_incompatible = get32(bytes + 4);
+	hello.features_compatible = get32(bytes + 8);
+	r = check_prefix(&hello, reason);
+	if (r < 0)
+		return r;
+	if (length < HELLO_FIXED || length > WIRE_HELLO_MAX)
+		return reason_set(reason, -EPROTO,
+				  "the peer's hello has %zu bytes, which is "
+				  "impossible",
+				  length);
+	decode_fixed(bytes, &hello);
+	wrong = wrong_field(&hello);
+	if (wrong == NULL &&
+	    history_decode(bytes + HELLO_FIXED, length - HELLO_FIXED,
+			   &hello.history) < 0)
+		wrong = "history";
+	if (wrong != NULL)
+		return reason_set(reason, -EPROTO,
+				  "the peer's hello has an impossible %s",
+				  wrong);
+	*ret_hello = hello;
+	return 0;
+}
+
+/* --- begin --- */
+
+size_t
+wire_encode_begin(const struct wire_begin *begin,
+		  unsigned char ret_bytes[WIRE_BEGIN_BYTES])
+{
+	put64(ret_bytes, begin->session);
+	put32(ret_bytes + 8, (uint32_t)begin->outcome);
+	put32(ret_bytes + 12, begin->resume_copy ? BEGIN_RESUME : 0);
+	put64(ret_bytes + 16, begin->timeline);
+	put64(ret_bytes + 24, begin->epoch);
+	put64(ret_bytes + 32, 0);
+	return WIRE_BEGIN_BYTES;
+}
+
+int
+wire_decode_begin(const unsigned char *bytes, size_t length,
+		  struct wire_begin *ret_begin)
+{
+	uint32_t outcome, flags;
+
+	if (length != WIRE_BEGIN_BYTES)
+		return -EPROTO;
+	outcome = get32(bytes + 8);
+	flags = get32(bytes + 12);
+	if (get64(bytes) == 0 || get64(bytes + 32) != 0 ||
+	    (flags & ~BEGIN_RESUME) != 0)
+		return -EPROTO;
+	/* who sends it is the source */
+	if (outcome != MEETING_WE_SOURCE && outcome != MEETING_EQUAL_WE_SOURCE)
+		return -EPROTO;
+	*ret_begin = (struct wire_begin){
+		.session = get64(bytes),
+		.outcome = (enum meeting_outcome)outcome,
+		.timeline = get64(bytes + 16),
+		.epoch = get64(bytes + 24),
+		.resume_copy = (flags & BEGIN_RESUME) != 0,
+	};
+	return 0;
+}
+
+/* --- synced --- */
+
+size_t
+wire_encode_synced(const struct wire_synced *synced,
+		   unsigned char ret_bytes[WIRE_SYNCED_MAX])
+{
+	put64(ret_bytes, synced->epoch);
+	memcpy(ret_bytes + 8, synced->disk_id, WIRE_ID);
+	return SYNCED_FIXED +
+	       history_encode(&synced->history, ret_bytes + SYNCED_FIXED);
+}
+
+int
+wire_decode_synced(const unsigned char *bytes, size_t length,
+		   struct wire_synced *ret_synced)
+{
+	struct wire_synced synced;
+	long taken;
+
+	if (length < SYNCED_FIXED || length > WIRE_SYNCED_MAX)
+		return -EPROTO;
+	memset(&synced, 0, sizeof(synced));
+	synced.epoch = get64(bytes);
+	memcpy(synced.disk_id, bytes + 8, WIRE_ID);
+	taken = history_decode(bytes + SYNCED_FIXED, length - SYNCED_FIXED,
+			       &synced.history);
+	if (taken < 0 || (size_t)taken != length - SYNCED_FIXED)
+		return -EPROTO;
+	*ret_synced = synced;
+	return 0;
+}
