@@ -781,8 +781,7 @@ lossy_command(td_driver_t *driver, const char *command, struct json_t *result)
 		return 0;
 	}
 	return td_reason(driver, -EINVAL,
-			 "\"%s\" is no command: there are crash and revive",
-			 command);
+			 "\"%s\" is no command: crash and revive are", command);
 }
 
 struct tap_disk tapdisk_lossy = {

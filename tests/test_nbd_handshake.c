@@ -521,11 +521,12 @@ static void
 open_with_tls(enum nbd_tls mode, struct tls_context **ret_context,
 	      char *directory)
 {
+	static const char template[] = "/tmp/tapdisk-nbd-XXXXXX";
 	char keys[128];
 	struct tls_options tls = { .psk = keys, .server = true };
 	struct nbd_options options = { .group = -1, .tls = mode };
 
-	(void)strcpy(directory, "/tmp/tapdisk-nbd-XXXXXX");
+	memcpy(directory, template, sizeof(template));
 	assert_non_null(mkdtemp(directory));
 	credentials_make(directory);
 	(void)snprintf(keys, sizeof(keys), "%s/keys.psk", directory);
