@@ -25,6 +25,10 @@ static const struct driver_type types[] = {
 	  "SIZE[K|M|G|T]: memory, lost at close" },
 	{ "null", -1, &tapdisk_null,
 	  "SIZE[K|M|G|T]: reads zeros, forgets writes" },
+	{ "fault", -1, &tapdisk_fault,
+	  "[RULES]: a filter that fails, delays, hangs, corrupts" },
+	{ "lossy", -1, &tapdisk_lossy,
+	  "[OPTIONS]: a filter that forgets what is not flushed" },
 	{ NULL, -1, NULL, NULL },
 };
 
