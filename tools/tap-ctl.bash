@@ -5,13 +5,13 @@
 # behind them are read from the programs' help, disks from what runs, so that
 # nothing here can be out of date.
 
-# _tapdisk_offer WORDS: those that begin as the word does.  bash breaks words
-# at ':' and '=', so what stands before those is taken off again.
+# _tapdisk_offer WORDS: those that begin as the word does.  Outside quotes bash
+# breaks words at ':' and '=', so what stands before those is taken off again.
 _tapdisk_offer() {
-    local before=${_word%"${_word##*[:=]}"} i
+    local i
     mapfile -t COMPREPLY < <(compgen -W "$1" -- "$_word")
     for i in "${!COMPREPLY[@]}"; do
-        COMPREPLY[i]=${COMPREPLY[i]#"$before"}
+        COMPREPLY[i]=${COMPREPLY[i]#"$_before"}
     done
 }
 
@@ -21,17 +21,19 @@ _tapdisk_offer_more() { # WORDS: there is more to come behind each
 }
 
 _tapdisk_offer_files() { # also behind TYPE: and FILTER:|TYPE:
+    local path=${_word##*[:=|]} words
     compopt -o filenames 2>/dev/null
-    mapfile -t COMPREPLY < <(compgen -f -- "${_word##*[:=|]}")
+    words=${_word%"$path"}
+    mapfile -t COMPREPLY < <(compgen -f -P "${words#"$_before"}" -- "$path")
 }
 
 _tapdisk_offer_image() {
-    local before=${_word%"${_word##*|}"}
+    local filters=${_word%"${_word##*|}"}
     if [[ ${_word##*|} == *:* ]]; then
         _tapdisk_offer_files
     else
         _tapdisk_offer_more "$(tapdisk --help 2>/dev/null | sed -n \
-            "/^Types:/,/^\$/s/^  \\([^ ]*:\\) .*/${before//\//\\/}\\1/p")"
+            "/^Types:/,/^\$/s/^  \\([^ ]*:\\) .*/${filters//\//\\/}\\1/p")"
     fi
 }
 
@@ -75,15 +77,16 @@ _tapdisk_offer_by_help() {
     esac
 }
 
-# Sets $_word, up to the cursor, $_last, the one before it, and $_run_dir; and
-# $_words, which are broken at blanks only.
+# Sets $_words, which are broken at blanks only; $_word, up to the cursor, of
+# which bash would not replace $_before; $_last, the one before it; $_run_dir.
 _tapdisk_read_line() {
     local i
     read -ra _words <<<"${COMP_LINE:0:COMP_POINT}"
     _word=
     [[ ${COMP_LINE:0:COMP_POINT} == *[[:space:]] ]] ||
         { _word=${_words[-1]} && unset '_words[-1]'; }
-    _word=${_word#[\'\"]}
+    _before=${_word%"${_word##*[:=]}"}
+    [[ $_word != [\'\"]* ]] || { _word=${_word:1} && _before=; }
     _last=${_words[-1]}
     _run_dir=()
     for ((i = 1; i + 1 < ${#_words[@]}; i++)); do
@@ -94,7 +97,7 @@ _tapdisk_read_line() {
 }
 
 _tap_ctl() {
-    local _word _last _words _run_dir help
+    local _word _before _last _words _run_dir help
     _tapdisk_read_line
     if [ ${#_words[@]} -eq 1 ]; then
         _tapdisk_offer "--help $(tap-ctl --help 2>/dev/null |
@@ -109,7 +112,7 @@ _tap_ctl() {
 }
 
 _tapdisk() {
-    local _word _last _words _run_dir
+    local _word _before _last _words _run_dir
     _tapdisk_read_line
     _tapdisk_offer_by_help "$(tapdisk --help 2>/dev/null)" "$_last" ||
         _tapdisk_offer_image

@@ -3,7 +3,7 @@
 #
 # Completion for tapdisk in bash stands beside this file, with tap-ctl's.
 # shellcheck source=/dev/null
-if [ -r "${BASH_SOURCE[0]%/*}/tap-ctl" ]; then
+if [ -f "${BASH_SOURCE[0]%/*}/tap-ctl" ]; then
     . "${BASH_SOURCE[0]%/*}/tap-ctl"
 else
     . "${BASH_SOURCE[0]%/*}/tap-ctl.bash"
