@@ -56,9 +56,8 @@ struct store {
 };
 
 /* A file, locked (core/lock.h) and written through `io`; made when missing if
- * `create`.  The directory is flushed after making it. */
-struct store *store_open_file(struct loop *loop, struct io *io,
-			      const char *path, bool create, bool *ret_created,
+ * `create`, and durably so.  NULL and a reason on failure. */
+struct store *store_open_file(struct io *io, const char *path, bool create,
 			      struct reason *reason);
 
 /* --- the state --- */
@@ -104,15 +103,16 @@ struct metadata_commit {
 
 /*
  * Take `store` (owned from now, closed on failure too) and read the state.
- * An empty store (size 0) is a new replica: *ret_new is true, the state is
- * zeroed but for a fresh random replica id, and nothing is written yet.
+ * An empty store, or one whose first commit never ended, is a new replica:
+ * *ret_new is true, the state is zeroed, and nothing is written yet.
  * Torn, foreign, newer, truncated: -EBADMSG, -EMEDIUMTYPE, -EPROTONOSUPPORT
  * and a sentence naming the file and what to do.
  */
 struct metadata *metadata_open(struct loop *loop, struct store *store,
 			       bool *ret_new, struct reason *reason);
 
-/* No commit may be in progress. */
+/* Takes NULL.  A commit in progress is given up, and may have happened; with
+ * a file io_drain() comes before. */
 struct metadata *metadata_close(struct metadata *metadata);
 
 /* The state in memory: changed freely by its owner, durable by a commit. */

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * apply - a target's side of the stream: what the source sends is done to the
+ * image below and acknowledged.
+ *
+ * AP1 Overlapping changes are applied in the order of the stream (W5); others
+ *     in any order.
+ * AP2 A flush, SYNCED and HANDOVER wait until all before them is applied.
+ * AP3 What was received is applied also when the session ends meanwhile, but
+ *     acknowledged only in its own (H0).
+ * AP4 A change or flush that fails is acknowledged as failed after this
+ *     replica is durably not consistent (F2, F3).
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/pool.h"
+#include "replication/replica_private.h"
+
+static void start_flush(struct replica *replica);
+
+static bool
+is_barrier(const struct apply_slot *slot)
+{
+	switch (slot->header.type) {
+	case WIRE_FLUSH:
+	case WIRE_SYNCED:
+	case WIRE_HANDOVER:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool
+is_zero(const struct apply_slot *slot)
+{
+	return slot->header.type == WIRE_ZERO ||
+	       slot->header.type == WIRE_COPY_ZERO;
+}
+
+static bool
+overlap(const struct apply_slot *a, const struct apply_slot *b)
+{
+	return a->header.offset < b->header.offset + b->header.length &&
+	       b->header.offset < a->header.offset + a->header.length;
+}
+
+/* AP1, AP2.  What is written and only wants a flush is applied. */
+static bool
+may_start(const struct apply_slot *slot)
+{
+	const struct apply_slot *earlier;
+
+	list_for_each_entry (earlier, &slot->replica->apply.unfinished, entry) {
+		if (earlier == slot)
+			return true;
+		if (earlier->state == APPLY_FLUSHING)
+			continue;
+		if (is_barrier(slot) ||
+		    (!is_barrier(earlier) && overlap(earlier, slot)))
+			return false;
+	}
+	return true;
+}
+
+/* --- the end of a message --- */
+
+static void start(struct apply_slot *slot);
+
+static void
+start_waiting(struct replica *replica)
+{
+	struct apply_slot *slot, *spare;
+
+	if (replica->apply.waiting == 0)
+		return;
+	list_for_each_entry_safe (slot, spare, &replica->apply.unfinished,
+				  entry) {
+		if (slot->state == APPLY_WAITING && may_start(slot)) {
+			replica->apply.waiting--;
+			start(slot);
+		}
+	}
+}
+
+static void
+finish(struct apply_slot *slot, enum wire_ack_kind kind, int status)
+{
+	struct replica *replica = slot->replica;
+
+	if (slot->meeting == replica->meetings)
+		link_acknowledge(replica->link, slot->header.sequence, kind,
+				 status);
+	pool_put(replica->pool, slot->payload);
+	slot->payload = NULL;
+	list_move_tail(&slot->entry, &replica->apply.free);
+	start_waiting(replica);
+	replica_poke(replica);
+}
+
+/* AP4: the acknowledgement waits for the step. */
+static void
+fail(struct apply_slot *slot, int error)
+{
+	struct replica *replica = slot->replica;
+
+	log_error("replica",
+		  "the copy of the disk on this host failed: %s of %u bytes at "
+		  "offset %llu: %s; it is not consistent from now on",
+		  wire_type_name(slot->header.type), slot->header.length,
+		  (unsigned long long)slot->header.offset, strerror(-error));
+	slot->state = APPLY_FAILED;
+	slot->error = error;
+	replica->spoil = true;
+	replica->copying = false;
+	replica_poke(replica);
+}
+
+void
+apply_spoiled(struct replica *replica)
+{
+	struct apply_slot *slot, *spare;
+
+	list_for_each_entry_safe (slot, spare, &replica->apply.unfinished,
+				  entry) {
+		if (slot->state == APPLY_FAILED)
+			finish(slot, WIRE_ACK_WRITTEN, slot->error);
+	}
+}
+
+/* --- flushes --- */
+
+static void
+on_flushed(struct image_op *op, int error)
+{
+	struct apply *apply = container_of(op, struct apply, flush);
+	struct replica *replica = container_of(apply, struct replica, apply);
+	LIST_HEAD(done);
+
+	apply->flush_running = false;
+	list_splice_tail_init(&apply->flushing, &done);
+	while (!list_empty(&done)) {
+		struct apply_slot *slot =
+			list_first_entry(&done, struct apply_slot, flush);
+
+		list_del_init(&slot->flush);
+		if (error < 0)
+			fail(slot, error);
+		else if (slot->header.type == WIRE_SYNCED ||
+			 slot->header.type == WIRE_HANDOVER)
+			replica_accept(slot);
+		else
+			finish(slot, WIRE_ACK_DURABLE, 0);
+	}
+	start_flush(replica);
+	replica_poke(replica);
+}
+
+/* One flush covers all that was written before it began. */
+static void
+start_flush(struct replica *replica)
+{
+	struct apply *apply = &replica->apply;
+
+	if (apply->flush_running || list_empty(&apply->written))
+		return;
+	list_splice_tail_init(&apply->written, &apply->flushing);
+	apply->flush_running = true;
+	apply->flush =
+		(struct image_op){ .op = TD_OP_FLUSH, .on_done = on_flushed };
+	image_io_start(&replica->io, &apply->flush);
+}
+
+static void
+want_flush(struct apply_slot *slot)
+{
+	list_add_tail(&slot->flush, &slot->replica->apply.written);
+	start_flush(slot->replica);
+}
+
+/* --- changes --- */
+
+static void
+on_applied(struct image_op *op, int error)
+{
+	struct apply_slot *slot = container_of(op, struct apply_slot, op);
+	struct apply *apply = &slot->replica->apply;
+
+	if (error < 0) {
+		fail(slot, error);
+		return;
+	}
+	if (slot->header.type == WIRE_COPY)
+		apply->copied_bytes += slot->header.length;
+	else if (slot->header.type == WIRE_COPY_ZERO)
+		apply->zeroed_bytes += slot->header.length;
+	if (slot->header.flags & WIRE_FLAG_DURABLE) {
+		slot->state = APPLY_FLUSHING;
+		want_flush(slot);
+		start_waiting(slot->replica);
+		return;
+	}
+	finish(slot, WIRE_ACK_WRITTEN, 0);
+}
+
+static void
+start(struct apply_slot *slot)
+{
+	slot->state = APPLY_RUNNING;
+	if (is_barrier(slot)) {
+		want_flush(slot);
+		return;
+	}
+	slot->op = (struct image_op){
+		.op = is_zero(slot) ? TD_OP_WRITE_ZEROES : TD_OP_WRITE,
+		.offset = slot->header.offset,
+		.length = slot->header.length,
+		.buffer = slot->payload,
+		.on_done = on_applied,
+	};
+	image_io_start(&slot->replica->io, &slot->op);
+}
+
+/* --- messages --- */
+
+/* What the peer may say now, and of which range. */
+static bool
+check(struct replica *replica, const struct wire_header *header)
+{
+	const struct metadata_state *durable = replica_durable(replica);
+	uint64_t size = replica->peer_hello.size;
+
+	switch (header->type) {
+	case WIRE_FLUSH:
+	case WIRE_SYNCED:
+		break;
+	case WIRE_HANDOVER:
+		if (replica->state != REPLICA_SYNCED)
+			goto out_of_turn;
+		break;
+	case WIRE_WRITE:
+	case WIRE_ZERO:
+	case WIRE_COPY:
+	case WIRE_COPY_ZERO:
+		if (header->length > 0 && header->offset < size &&
+		    header->length <= size - header->offset &&
+		    header->offset % durable->sector_size == 0 &&
+		    header->length % durable->sector_size == 0)
+			break;
+		replica_break(replica,
+			      "the peer sent a %s of %u bytes at offset %llu, "
+			      "which this disk of %llu bytes has not",
+			      wire_type_name(header->type), header->length,
+			      (unsigned long long)header->offset,
+			      (unsigned long long)size);
+		return false;
+	default:
+		goto out_of_turn;
+	}
+	if (replica->state == REPLICA_TARGET ||
+	    replica->state == REPLICA_SYNCED)
+		return true;
+out_of_turn:
+	replica_break(replica, "the peer sent a %s while this replica is %s",
+		      wire_type_name(header->type),
+		      replica_state_name(replica->state));
+	return false;
+}
+
+void
+apply_message(struct replica *replica, const struct wire_header *header,
+	      void *payload)
+{
+	struct apply *apply = &replica->apply;
+	struct apply_slot *slot;
+
+	if (apply->deaf || !check(replica, header)) {
+		pool_put(replica->pool, payload);
+		return;
+	}
+	if (list_empty(&apply->free)) {
+		replica_break(replica,
+			      "the peer sent more than %d messages "
+			      "without an acknowledgement",
+			      APPLY_SLOTS);
+		pool_put(replica->pool, payload);
+		return;
+	}
+	slot = list_first_entry(&apply->free, struct apply_slot, entry);
+	slot->header = *header;
+	slot->payload = payload;
+	slot->meeting = replica->meetings;
+	slot->state = APPLY_WAITING;
+	list_move_tail(&slot->entry, &apply->unfinished);
+	if (header->flags & WIRE_FLAG_RECEIVED)
+		link_acknowledge(replica->link, header->sequence,
+				 WIRE_ACK_RECEIVED, 0);
+	if (may_start(slot))
+		start(slot);
+	else
+		apply->waiting++;
+}
+
+void
+apply_accepted(struct apply_slot *slot, int status)
+{
+	finish(slot, WIRE_ACK_DURABLE, status);
+}
+
+bool
+apply_is_idle(const struct replica *replica)
+{
+	return list_empty(&replica->apply.unfinished) &&
+	       !replica->apply.flush_running;
+}
+
+/* --- life --- */
+
+int
+apply_open(struct replica *replica)
+{
+	struct apply *apply = &replica->apply;
+
+	INIT_LIST_HEAD(&apply->free);
+	INIT_LIST_HEAD(&apply->unfinished);
+	INIT_LIST_HEAD(&apply->written);
+	INIT_LIST_HEAD(&apply->flushing);
+	apply->slots = calloc(APPLY_SLOTS, sizeof(*apply->slots));
+	if (apply->slots == NULL)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < APPLY_SLOTS; i++) {
+		apply->slots[i].replica = replica;
+		INIT_LIST_HEAD(&apply->slots[i].flush);
+		list_add_tail(&apply->slots[i].entry, &apply->free);
+	}
+	return 0;
+}
+
+void
+apply_close(struct replica *replica)
+{
+	struct apply *apply = &replica->apply;
+
+	assert(apply->slots == NULL || apply_is_idle(replica));
+	free(apply->slots);
+	apply->slots = NULL;
+}

@@ -1,0 +1,732 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * replica_meeting - what the link tells of: hellos, meetings, the session that
+ * stands, and its end.
+ *
+ *            we are the source                we are the target
+ *   on_meet  decide; step; link_begin         decide; wait
+ *   on_begin                                  step (not consistent); accept
+ *   on_up    step (active); serve, copy       apply what comes
+ *   on_lost  LOST -> M3, or as before         SECONDARY
+ *
+ * What was said in the hello must hold until the meeting has ended (H0): while
+ * anything is under way that it does not tell of, a meeting is refused, and
+ * tried again soon.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/pool.h"
+#include "replication/replica_private.h"
+
+static const unsigned char no_id[METADATA_ID];
+
+static bool
+same_id(const unsigned char *a, const unsigned char *b)
+{
+	return memcmp(a, b, METADATA_ID) == 0;
+}
+
+static bool
+is_null_id(const unsigned char *id)
+{
+	return same_id(id, no_id);
+}
+
+/* Wait a while before the next attempt. */
+static void
+back_off(struct replica *replica)
+{
+	link_set_calling(replica->link, false);
+	timer_set(&replica->retry, replica->options.retry_ms * NS_PER_MS);
+}
+
+void
+replica_break(struct replica *replica, const char *format, ...)
+{
+	struct reason reason;
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(reason.text, sizeof(reason.text), format, args);
+	va_end(args);
+	if (!replica_in_session(replica) || replica->broken)
+		return;
+	replica->broken = true;
+	link_drop(replica->link, &reason);
+	back_off(replica);
+}
+
+/* --- hello --- */
+
+static void
+on_greet(struct link *link, struct wire_hello *ret_hello)
+{
+	struct replica *replica = link_owner(link);
+	const struct metadata_state *durable = replica_durable(replica);
+	const struct metadata_peer *row;
+
+	replica->greeted = replica->changes;
+	replica->greeted_idle = !replica->stepping && apply_is_idle(replica);
+	/* What was asked for counts, not what was recorded. */
+	ret_hello->role =
+		replica_is_primary(replica) ? WIRE_PRIMARY : WIRE_SECONDARY;
+	ret_hello->flags = (durable->active ? WIRE_ACTIVE : 0) |
+			   (durable->consistent ? WIRE_CONSISTENT : 0) |
+			   (durable->outdated ? WIRE_OUTDATED : 0) |
+			   (replica->copying ? WIRE_COPYING : 0) |
+			   (replica->discard ? WIRE_DISCARD : 0);
+	/* H2: the configured source is who was started as primary. */
+	if (replica_is_primary(replica))
+		ret_hello->flags |= WIRE_PRIMARY_LAST;
+	memcpy(ret_hello->disk_id, durable->disk_id, METADATA_ID);
+	memcpy(ret_hello->replica_id, durable->replica_id, METADATA_ID);
+	ret_hello->size = durable->size;
+	ret_hello->sector_size = durable->sector_size;
+	ret_hello->incarnation = durable->incarnation;
+	/* Of the one met last: who else should it be. */
+	row = replica_find_peer(replica, replica->peer_id);
+	ret_hello->peer_incarnation = row == NULL ? 0 : row->incarnation;
+	ret_hello->epoch = durable->epoch;
+	ret_hello->history = durable->history;
+}
+
+/* --- a meeting --- */
+
+static struct meeting_side
+side_of(const struct wire_hello *hello)
+{
+	return (struct meeting_side){
+		.history = &hello->history,
+		.epoch = hello->epoch,
+		.active = hello->flags & WIRE_ACTIVE,
+		.consistent = hello->flags & WIRE_CONSISTENT,
+		.primary_last = hello->flags & WIRE_PRIMARY_LAST,
+		.discard = hello->flags & WIRE_DISCARD,
+	};
+}
+
+static struct meeting_side
+our_side(const struct replica *replica)
+{
+	const struct metadata_state *durable = replica_durable(replica);
+
+	return (struct meeting_side){
+		.history = &durable->history,
+		.epoch = durable->epoch,
+		.active = durable->active,
+		.consistent = durable->consistent,
+		.primary_last = replica_is_primary(replica),
+		.discard = replica->discard,
+	};
+}
+
+static bool
+we_are_source(const struct meeting *meeting)
+{
+	return meeting->outcome == MEETING_WE_SOURCE ||
+	       meeting->outcome == MEETING_EQUAL_WE_SOURCE;
+}
+
+static bool
+is_equal(const struct meeting *meeting)
+{
+	return meeting->outcome == MEETING_EQUAL_WE_SOURCE ||
+	       meeting->outcome == MEETING_EQUAL_PEER_SOURCE;
+}
+
+/* Whether the two can be partners at all. */
+static int
+check_partner(const struct replica *replica, const struct wire_hello *peer,
+	      struct reason *reason)
+{
+	const struct metadata_state *durable = replica_durable(replica);
+
+	if (!is_null_id(durable->disk_id) && !is_null_id(peer->disk_id) &&
+	    !same_id(durable->disk_id, peer->disk_id))
+		return reason_set(reason, -EMEDIUMTYPE,
+				  "the two are replicas of different disks: "
+				  "check the addresses, or remove the metadata "
+				  "of the one that is to become a copy");
+	if (same_id(durable->replica_id, peer->replica_id))
+		return reason_set(reason, -EMEDIUMTYPE,
+				  "both have the identity of one replica: the "
+				  "metadata of one were copied to the other, "
+				  "remove those of the one that is to become a "
+				  "copy");
+	if (durable->sector_size != peer->sector_size)
+		return reason_set(reason, -EMEDIUMTYPE,
+				  "one has sectors of %u bytes and the other "
+				  "of %u: give both images the same",
+				  durable->sector_size, peer->sector_size);
+	if (replica_is_primary(replica) == (peer->role == WIRE_PRIMARY))
+		return reason_set(
+			reason, -EEXIST,
+			replica_is_primary(replica)
+				? "both were started as primary: stop the one "
+				  "whose changes are to go and start it with "
+				  "--role secondary"
+				: "both are secondary: promote the one that "
+				  "is to serve (tap-ctl promote)");
+	return 0;
+}
+
+/* A member that is elsewhere may believe to be in sync (M1). */
+static int
+check_third(const struct replica *replica, const struct wire_hello *peer,
+	    struct reason *reason)
+{
+	const struct metadata_state *durable = replica_durable(replica);
+
+	for (int i = 0; i < METADATA_PEERS; i++) {
+		const struct metadata_peer *row = &durable->peer[i];
+
+		if (row->may_be_synced &&
+		    !same_id(row->replica_id, peer->replica_id))
+			return reason_set(
+				reason, -EEXIST,
+				"this disk had another partner, which "
+				"may be in sync: bring that one "
+				"back, or part from it with tap-ctl "
+				"promote --alone on the primary");
+	}
+	return 0;
+}
+
+static int
+check_sizes(const struct replica *replica, const struct wire_hello *peer,
+	    const struct meeting *meeting, struct reason *reason)
+{
+	uint64_t ours = replica_durable(replica)->size;
+	uint64_t source = we_are_source(meeting) ? ours : peer->size;
+	uint64_t target = we_are_source(meeting) ? peer->size : ours;
+	const struct history *history =
+		we_are_source(meeting) ? &peer->history
+				       : &replica_durable(replica)->history;
+
+	if (target == source || (history->count == 0 && target > source))
+		return 0;
+	return reason_set(reason, -EMEDIUMTYPE,
+			  "the disk has %" PRIu64 " bytes and the copy's image "
+			  "%" PRIu64 ": make it %s",
+			  source, target,
+			  history->count == 0 ? "as large as the disk"
+					      : "of the same size");
+}
+
+/* H0: metadata that are older than what the peer remembers were rolled back;
+ * all they are good for is to be copied over. */
+static int
+check_incarnations(const struct replica *replica, const struct wire_hello *peer,
+		   const struct meeting *meeting, struct reason *reason)
+{
+	const struct metadata_peer *row =
+		replica_find_peer(replica, peer->replica_id);
+
+	if (we_are_source(meeting) &&
+	    replica_durable(replica)->incarnation < peer->peer_incarnation)
+		return reason_set(reason, -ESTALE,
+				  "the metadata of the primary are older than "
+				  "what its peer remembers of them: they were "
+				  "rolled back, restore them, or promote the "
+				  "peer");
+	if (!we_are_source(meeting) && row != NULL &&
+	    peer->incarnation < row->incarnation)
+		return reason_set(reason, -ESTALE,
+				  "the metadata of the primary are older than "
+				  "what this replica remembers of them: they "
+				  "were rolled back, restore them, or promote "
+				  "this one");
+	return 0;
+}
+
+static int
+check_source(const struct replica *replica, const struct meeting *meeting,
+	     struct reason *reason)
+{
+	if (we_are_source(meeting) != replica_is_primary(replica))
+		return reason_set(
+			reason, -ESTALE,
+			replica_is_primary(replica)
+				? "the peer has the newer data but is a "
+				  "secondary, so nothing is overwritten: "
+				  "promote the peer (tap-ctl promote) and "
+				  "start this host with --role secondary"
+				: "this replica has the newer data but is a "
+				  "secondary, so nothing is overwritten: "
+				  "promote it (tap-ctl promote) and start the "
+				  "other host with --role secondary");
+	if (is_equal(meeting) && replica->state == REPLICA_SOLO)
+		return reason_set(reason, -ESTALE,
+				  "the peer has the history of a replica that "
+				  "went on alone: its metadata are a copy, "
+				  "remove them");
+	return 0;
+}
+
+static int
+decide(struct replica *replica, const struct wire_hello *peer,
+       struct reason *reason)
+{
+	struct meeting_side we = our_side(replica), they = side_of(peer);
+	struct meeting *meeting = &replica->decision;
+	int r = check_partner(replica, peer, reason);
+
+	if (r == 0)
+		r = check_third(replica, peer, reason);
+	if (r < 0)
+		return r;
+	*meeting = meeting_decide(&we, &they, reason);
+	replica->diverged = meeting->outcome == MEETING_DIVERGED;
+	if (meeting->outcome == MEETING_REFUSE || replica->diverged)
+		return -ESTALE;
+	r = check_source(replica, meeting, reason);
+	if (r == 0)
+		r = check_sizes(replica, peer, meeting, reason);
+	if (r == 0)
+		r = check_incarnations(replica, peer, meeting, reason);
+	return r;
+}
+
+/* The hello no longer tells all: an attempt later will. */
+static bool
+is_busy(const struct replica *replica, struct reason *reason)
+{
+	if (!replica->stepping && replica->greeted == replica->changes &&
+	    replica->greeted_idle && replica->change == CHANGE_NONE &&
+	    !replica->spoil)
+		return false;
+	(void)reason_set(reason, -EBUSY,
+			 apply_is_idle(replica)
+				 ? "the peer is changing its state: trying "
+				   "again"
+				 : "writes that the peer received earlier are "
+				   "still on their way to its disk: trying "
+				   "again");
+	return true;
+}
+
+static void
+begin_as_source(struct replica *replica)
+{
+	struct wire_begin begin = {
+		.outcome = replica->decision.outcome,
+		.timeline = replica->decision.timeline,
+		.epoch = replica->decision.epoch,
+		.resume_copy = replica->resume_copy,
+	};
+
+	if (replica->meeting)
+		link_begin(replica->link, &begin);
+}
+
+static void
+note_peer(struct replica *replica)
+{
+	const struct wire_hello *peer = &replica->peer_hello;
+
+	replica_peer(replica, peer->replica_id)->incarnation =
+		peer->incarnation;
+}
+
+static void
+on_meet(struct link *link, const struct wire_hello *peer)
+{
+	struct replica *replica = link_owner(link);
+	struct reason reason = { "" };
+	int r;
+
+	replica->meetings++;
+	replica->broken = false;
+	if (is_busy(replica, &reason)) {
+		link_refuse(link, &reason);
+		return;
+	}
+	replica->peer_hello = *peer;
+	memcpy(replica->peer_id, peer->replica_id, METADATA_ID);
+	r = decide(replica, peer, &reason);
+	if (r < 0) {
+		replica->trouble = reason;
+		log_warn("replica", "not replicating with %s: %s", peer->name,
+			 reason.text);
+		link_refuse(link, &reason);
+		back_off(replica);
+		return;
+	}
+	replica->trouble.text[0] = '\0';
+	replica->meeting = true;
+	if (!we_are_source(&replica->decision))
+		return;
+	replica->resume_copy = resync_can_resume(replica);
+	note_peer(replica);
+	if (is_equal(&replica->decision)) {
+		/* H2: it waits for the peer from now on. */
+		replica_peer(replica, peer->replica_id)->may_be_synced = true;
+		replica_durable(replica)->active = true;
+		replica_durable(replica)->role = METADATA_PRIMARY;
+	}
+	replica_step(replica, begin_as_source);
+}
+
+/* --- target: the source began --- */
+
+static void
+accept_as_target(struct replica *replica)
+{
+	if (replica->meeting)
+		link_accept(replica->link);
+}
+
+static void
+on_begin(struct link *link, const struct wire_begin *begin)
+{
+	struct replica *replica = link_owner(link);
+	const struct meeting *ours = &replica->decision;
+	struct reason reason = { "" };
+
+	if (!replica->meeting || replica->stepping || we_are_source(ours) ||
+	    meeting_mirror(begin->outcome) != ours->outcome ||
+	    begin->timeline != ours->timeline || begin->epoch != ours->epoch ||
+	    (begin->resume_copy && !replica->copying)) {
+		(void)reason_set(&reason, -EPROTO,
+				 "the peer decided the meeting otherwise (%s): "
+				 "trying again",
+				 meeting_name(begin->outcome));
+		replica->meeting = false;
+		link_refuse(link, &reason);
+		return;
+	}
+	note_peer(replica);
+	replica->copying = true;
+	replica_durable(replica)->consistent = false; /* H6 */
+	replica_durable(replica)->role = METADATA_SECONDARY;
+	replica_step(replica, accept_as_target);
+}
+
+/* --- the session stands --- */
+
+static void
+serve_as_source(struct replica *replica)
+{
+	bool equal = is_equal(&replica->decision);
+
+	if (!replica_in_session(replica) || !replica->meeting)
+		return;
+	replica->meeting = false;
+	replica_set_state(replica, equal ? REPLICA_PAIRED : REPLICA_RESYNC,
+			  "the peer is being copied to");
+	resync_begin(replica, replica->resume_copy);
+	mirror_resend(replica);
+	mirror_release(replica);
+	replica_poke(replica);
+}
+
+static void
+on_up(struct link *link)
+{
+	struct replica *replica = link_owner(link);
+	struct metadata_state *durable = replica_durable(replica);
+
+	replica->up_ns = loop_now(replica->loop);
+	replica->in_sync = false;
+	replica->goodbye = false;
+	replica->loss.text[0] = '\0';
+	replica->discard = false;
+	if (!we_are_source(&replica->decision)) {
+		replica->meeting = false;
+		replica_set_state(replica, REPLICA_TARGET,
+				  "this replica is being copied to");
+		return;
+	}
+	if (durable->active && durable->role == METADATA_PRIMARY) {
+		serve_as_source(replica);
+		return;
+	}
+	durable->active = true; /* H10 */
+	durable->role = METADATA_PRIMARY;
+	replica_step(replica, serve_as_source);
+}
+
+/* --- it is accepted (M2), or handed over (M6) --- */
+
+static void
+take_over(struct replica *replica)
+{
+	struct apply_slot *slot = replica->accepting;
+
+	replica->accepting = NULL;
+	replica->copying = false;
+	apply_accepted(slot, 0);
+	link_set_calling(replica->link, true);
+	if (slot->meeting != replica->meetings) {
+		/* Ours is the disk, and the peer is gone already. */
+		replica_set_state(replica, REPLICA_LOST, "the peer is lost");
+		return;
+	}
+	replica->in_sync = true;
+	replica_set_state(replica, REPLICA_PAIRED, "%s", "");
+	resync_begin_equal(replica);
+	log_info("replica", "the peer handed the disk over: primary now");
+}
+
+static void
+follow(struct replica *replica)
+{
+	struct apply_slot *slot = replica->accepting;
+
+	replica->accepting = NULL;
+	td_set_size(replica->driver,
+		    replica_durable(replica)->size >> SECTOR_SHIFT);
+	if (slot->meeting == replica->meetings) {
+		replica_set_state(replica, REPLICA_SYNCED, "%s", "");
+		log_info("replica", "in sync with the primary");
+	}
+	apply_accepted(slot, 0);
+}
+
+/* What the source has become, we are in one step. */
+static void
+accept_synced(struct replica *replica, const struct wire_synced *synced)
+{
+	struct metadata_state *durable = replica_durable(replica);
+
+	durable->history = synced->history;
+	durable->epoch = synced->epoch;
+	memcpy(durable->disk_id, synced->disk_id, METADATA_ID);
+	durable->size = replica->peer_hello.size;
+	durable->consistent = true;
+	durable->active = false;
+	durable->outdated = false;
+	durable->primary_last = false;
+	for (int i = 0; i < METADATA_PEERS; i++)
+		durable->peer[i].may_be_synced = false;
+}
+
+static void
+accept_handover(struct replica *replica)
+{
+	struct metadata_state *durable = replica_durable(replica);
+
+	durable->active = true;
+	durable->primary_last = true;
+	durable->role = METADATA_PRIMARY;
+	replica_peer(replica, replica->peer_id)->may_be_synced = true;
+}
+
+void
+replica_accept(struct apply_slot *slot)
+{
+	struct replica *replica = slot->replica;
+
+	assert(replica->accepting == NULL);
+	replica->accepting = slot;
+	replica_poke(replica);
+}
+
+void
+replica_advance_accept(struct replica *replica)
+{
+	static struct wire_synced synced;
+	struct apply_slot *slot = replica->accepting;
+	int r = 0;
+
+	if (slot->meeting != replica->meetings || replica->spoil) {
+		r = -ECANCELED; /* H0: of another session, or not ours to keep
+				 */
+	} else if (slot->header.type == WIRE_HANDOVER) {
+		accept_handover(replica);
+		replica_step(replica, take_over);
+		return;
+	} else {
+		r = wire_decode_synced(slot->payload, slot->header.length,
+				       &synced);
+	}
+	if (r == 0 && (synced.history.count == 0 || is_null_id(synced.disk_id)))
+		r = -EPROTO;
+	if (r == 0)
+		r = resync_resize(replica, replica->peer_hello.size);
+	if (r < 0) {
+		replica->accepting = NULL;
+		apply_accepted(slot, r);
+		return;
+	}
+	accept_synced(replica, &synced);
+	replica_step(replica, follow);
+}
+
+/* --- the end --- */
+
+static void
+on_broken(struct link *link, const struct reason *reason)
+{
+	(void)link;
+	log_warn("replica", "the connection with the peer broke: %s",
+		 reason->text);
+}
+
+static void
+on_resumed(struct link *link)
+{
+	struct replica *replica = link_owner(link);
+
+	log_info("replica", "the connection with the peer is back");
+	replica->up_ns = loop_now(replica->loop);
+	mirror_release(replica);
+	replica_poke(replica);
+}
+
+static void
+primary_lost(struct replica *replica)
+{
+	resync_end(replica);
+	if (replica_may_be_synced(replica)) {
+		replica_set_state(replica, REPLICA_LOST,
+				  "the peer, which may be in sync, is lost: %s",
+				  replica->loss.text);
+		return;
+	}
+	/* M3: it was alone on its timeline, and still is. */
+	replica_set_state(replica, REPLICA_SOLO, "the peer is lost: %s",
+			  replica->loss.text);
+	mirror_excuse(replica);
+	mirror_release(replica);
+}
+
+static void
+on_lost(struct link *link, const struct reason *reason)
+{
+	struct replica *replica = link_owner(link);
+
+	replica->meetings++;
+	replica->meeting = false;
+	replica->in_sync = false;
+	replica->loss = *reason;
+	log_warn("replica", "the session with the peer has ended: %s",
+		 reason->text);
+	switch (replica->state) {
+	case REPLICA_RESYNC:
+	case REPLICA_PAIRED:
+		primary_lost(replica);
+		break;
+	case REPLICA_TARGET:
+	case REPLICA_SYNCED:
+		replica_set_state(replica, REPLICA_SECONDARY,
+				  "the primary is lost: %s", reason->text);
+		break;
+	case REPLICA_WAITING: /* before it began to serve (H10) */
+	case REPLICA_SOLO:
+	case REPLICA_LOST:
+	case REPLICA_SECONDARY:
+	case REPLICA_FAILED:
+		break;
+	}
+	replica_poke(replica);
+}
+
+static void
+on_refused(struct link *link, bool refused, const struct reason *reason)
+{
+	struct replica *replica = link_owner(link);
+
+	replica->meetings++;
+	replica->meeting = false;
+	if (refused && replica->trouble.text[0] == '\0')
+		replica->trouble = *reason;
+	log_info("replica", "no session with the peer: %s", reason->text);
+	replica_poke(replica);
+}
+
+static void
+on_goodbye(struct link *link, const struct reason *reason)
+{
+	struct replica *replica = link_owner(link);
+
+	log_info("replica", "the peer leaves: %s", reason->text);
+	replica->goodbye = true;
+}
+
+static void
+on_message(struct link *link, const struct wire_header *header, void *payload)
+{
+	apply_message(link_owner(link), header, payload);
+}
+
+static void
+on_proven(struct link *link, uint64_t sequence)
+{
+	(void)link;
+	(void)sequence;
+}
+
+const struct link_events replica_link_events = {
+	.on_greet = on_greet,
+	.on_meet = on_meet,
+	.on_begin = on_begin,
+	.on_up = on_up,
+	.on_broken = on_broken,
+	.on_resumed = on_resumed,
+	.on_lost = on_lost,
+	.on_refused = on_refused,
+	.on_goodbye = on_goodbye,
+	.on_message = on_message,
+	.on_proven = on_proven,
+};
+
+/* --- M3 --- */
+
+static void
+went_solo(struct replica *replica)
+{
+	replica->alone = false;
+	replica->goodbye = false;
+	if (replica->state != REPLICA_LOST)
+		return;
+	replica->mirror.alone_bytes = 0;
+	replica->mirror.alone_ns = loop_now(replica->loop);
+	replica_set_state(replica, REPLICA_SOLO, "the peer is lost: %s",
+			  replica->loss.text);
+	log_warn("replica",
+		 "going on alone, with a timeline of its own from epoch "
+		 "%" PRIu64 " on",
+		 replica_durable(replica)->epoch);
+	mirror_excuse(replica);
+	mirror_release(replica);
+}
+
+void
+replica_go_solo(struct replica *replica)
+{
+	struct metadata_state *durable = replica_durable(replica);
+	struct reason reason = { "" };
+
+	if (!durable->consistent) {
+		replica_explain(replica,
+				"the peer is lost, and a flush failed here: "
+				"this replica may not go on alone, promote the "
+				"peer");
+		return;
+	}
+	if (!replica->goodbye && !replica->alone &&
+	    replica->options.on_loss == REPLICA_FREEZE) {
+		replica_explain(replica,
+				"the peer is lost (%s) and on-peer-loss is "
+				"freeze: the guest waits until the peer comes "
+				"back, or for tap-ctl promote --alone",
+				replica->loss.text);
+		return;
+	}
+	if (replica->meeting) { /* H0 */
+		(void)reason_set(&reason, -EBUSY, "going on alone");
+		replica->meeting = false;
+		link_refuse(replica->link, &reason);
+	}
+	replica_new_timeline(replica, 0);
+	replica_clear_may_be_synced(replica);
+	durable->active = true;
+	replica_step(replica, went_solo);
+}

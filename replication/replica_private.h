@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * replica_private.h - what the files of the replica share; nobody else
+ * includes it.
+ *
+ *   replica.c          opening, closing, states, durable steps
+ *   replica_meeting.c  what the link tells: meetings, losses
+ *   replica_change.c   what the operator orders: promote, demote, leave
+ *   replica_status.c   what people and tools are told
+ *   mirror.c           a primary's requests, here and on the peer
+ *   resync.c           a source's copying, and the offer (M1)
+ *   apply.c            a target's messages
+ */
+#ifndef REPLICATION_REPLICA_PRIVATE_H
+#define REPLICATION_REPLICA_PRIVATE_H
+
+#include "core/loop.h"
+#include "core/reason.h"
+#include "replication/copy_map.h"
+#include "replication/image_io.h"
+#include "replication/link.h"
+#include "replication/metadata.h"
+#include "replication/replica.h"
+
+enum replica_state {
+	/* primary */
+	REPLICA_WAITING, /* may not serve: for the peer or the operator (C2) */
+	REPLICA_SOLO,	 /* serves alone */
+	REPLICA_RESYNC,	 /* serves; copies to the peer, no member yet */
+	REPLICA_PAIRED,	 /* serves; the peer is a member (W4) */
+	REPLICA_LOST,	 /* the member is lost; before M3 */
+	/* secondary */
+	REPLICA_SECONDARY, /* no session */
+	REPLICA_TARGET,	   /* being copied to */
+	REPLICA_SYNCED,	   /* has accepted SYNCED (M2) */
+	/* either */
+	REPLICA_FAILED, /* its metadata cannot be kept */
+};
+
+/* --- mirror: a primary's requests --- */
+
+#define MIRROR_REQUESTS 320	     /* the vbd's depth, and room for parts */
+#define MIRROR_PIECES	448	     /* messages of requests on their way */
+#define MIRROR_ZERO_MAX (256u << 20) /* bytes of one message of zeros */
+
+enum mirror_remote {
+	MIRROR_NOT_NEEDED, /* the peer is no member, for this request */
+	MIRROR_SENDING,	   /* a piece is unsent or unacknowledged */
+	MIRROR_DONE,	   /* acknowledged at the level */
+	MIRROR_UNPROVEN,   /* the session ended before (M0) */
+};
+
+struct mirror_request {
+	struct list_head entry;	 /* free, held or active */
+	struct list_head unsent; /* among those with pieces to send */
+	struct replica *replica; /* borrowed */
+	td_request_t treq;	 /* the guest's */
+	uint64_t offset, length; /* bytes; 0, 0 for a flush */
+	struct image_op local;
+	bool local_done;
+	int local_error;
+	enum mirror_remote remote;
+	uint64_t next;	       /* from here on it is unsent */
+	unsigned int out;      /* pieces without a final acknowledgement */
+	unsigned int awaiting; /* pieces that the level still waits for */
+};
+
+struct mirror_piece {
+	struct link_send send;
+	struct list_head entry;		/* free, or in use */
+	struct replica *replica;	/* borrowed */
+	struct mirror_request *request; /* borrowed; NULL when it is ahead */
+	void *copy;			/* owned, of the pool; may be NULL */
+	uint64_t begun_ns;
+	bool received; /* at level received: counted */
+	bool alone;    /* sent while the peer was no member */
+};
+
+struct mirror {
+	struct list_head free;	 /* requests */
+	struct list_head held;	 /* wait for the state, in order */
+	struct list_head barred; /* wait for a copy of their range (H7) */
+	struct list_head active; /* with the image or the peer */
+	struct list_head unsent; /* of them, with pieces to send */
+	struct list_head free_pieces, pieces;
+	unsigned int local_alone; /* active here, that no member answers for */
+	unsigned int ahead;	  /* pieces whose request need not wait */
+	unsigned int ahead_alone; /* of them, sent to no member */
+	uint64_t alone_bytes;	  /* written since going solo */
+	uint64_t alone_ns;	  /* when that was; 0: not in this life */
+	struct mirror_request *requests;  /* owned: MIRROR_REQUESTS */
+	struct mirror_piece *piece_array; /* owned: MIRROR_PIECES */
+};
+
+/* --- resync: a source's copying --- */
+
+#define RESYNC_COPIES	   8
+#define RESYNC_COPY_BYTES  (256u << 10)
+#define RESYNC_ZERO_BYTES  (16u << 20) /* of one message of zeros */
+#define RESYNC_SCOUT_BYTES (64u << 20) /* asked for holes at once */
+
+enum resync_copy_state {
+	COPY_FREE,
+	COPY_BARRING, /* waits for writes of its range; new ones wait for it */
+	COPY_READING,
+	COPY_SENT,
+};
+
+struct resync_copy {
+	enum resync_copy_state state;
+	struct replica *replica; /* borrowed */
+	uint64_t offset, length;
+	struct image_op read;
+	struct link_send send;
+	uint64_t begun_ns; /* when it was sent */
+	void *buffer;	   /* owned, of the pool: RESYNC_COPY_BYTES */
+};
+
+struct resync {
+	struct copy_map map;
+	bool map_valid; /* marks are kept up for the peer below (H8) */
+	unsigned char map_peer[METADATA_ID];
+	uint64_t map_incarnation; /* the peer's */
+
+	bool running;
+	uint64_t cursor;
+	struct resync_copy copy[RESYNC_COPIES];
+	struct task pump;
+	struct timer pause; /* after a failed read */
+	struct reason trouble;
+
+	/* the scout: regions known to read as zeros */
+	struct image_op ask;
+	bool asking;
+	uint64_t scout_offset, scout_length;
+	unsigned char zero[RESYNC_SCOUT_BYTES / COPY_REGION];
+	struct td_extents *extents; /* owned */
+
+	/* the offer (M1) */
+	bool offered; /* SYNCED is sent or acknowledged */
+	struct link_send synced_send;
+	unsigned char *synced_bytes; /* owned: WIRE_SYNCED_MAX */
+
+	/* progress */
+	uint64_t total_bytes; /* of this resync */
+	uint64_t done_bytes;  /* of them; what guests add may exceed it */
+	uint64_t copied_bytes, zeroed_bytes; /* in this life, for the status */
+	uint64_t begun_ns;
+};
+
+/* --- apply: a target's messages --- */
+
+#define APPLY_SLOTS LINK_WINDOW_MAX
+
+enum apply_state {
+	APPLY_WAITING, /* for earlier ones that it overlaps, or for all */
+	APPLY_RUNNING,
+	APPLY_FLUSHING, /* applied; a flush makes it durable */
+	APPLY_FAILED,	/* answered when we are durably not consistent */
+};
+
+struct apply_slot {
+	struct list_head entry;	 /* free, or unfinished in order */
+	struct list_head flush;	 /* among those that a flush covers */
+	struct replica *replica; /* borrowed */
+	enum apply_state state;
+	int error;	  /* APPLY_FAILED */
+	uint64_t meeting; /* whose message it is */
+	struct wire_header header;
+	void *payload; /* owned, of the pool; may be NULL */
+	struct image_op op;
+};
+
+struct apply {
+	struct list_head free, unfinished;
+	unsigned int waiting;
+	struct list_head written;  /* want the next flush */
+	struct list_head flushing; /* under the present one */
+	struct image_op flush;
+	bool flush_running;
+	bool deaf;		  /* we leave: what comes now is unproven */
+	struct apply_slot *slots; /* owned: APPLY_SLOTS */
+	uint64_t copied_bytes, zeroed_bytes; /* in this life */
+};
+
+/* --- the replica --- */
+
+enum replica_change {
+	CHANGE_NONE,
+	CHANGE_PROMOTE,
+	CHANGE_DEMOTE,
+	CHANGE_LEAVE,
+};
+
+struct replica {
+	td_driver_t *driver; /* borrowed, as the next three */
+	struct loop *loop;
+	struct pool *pool;
+	struct replica_options options;
+
+	struct metadata *metadata; /* owned */
+	struct link *link;	   /* owned */
+	struct image_io io;
+	enum replica_state state;
+	bool opening;	   /* its first step is not durable yet */
+	bool in_sync;	   /* of PAIRED: SYNCED is acknowledged */
+	uint64_t since_ns; /* when the state began */
+	struct reason why; /* the state is not the best one; may be "" */
+
+	/* one durable step (P1) */
+	struct metadata_commit commit;
+	bool stepping;
+	void (*after_step)(struct replica *replica);
+	struct task advance;
+
+	/* meetings */
+	uint64_t meetings; /* grows at each meeting and at each end of one */
+	uint64_t changes;  /* durable steps so far */
+	uint64_t greeted;  /* `changes` at the hello (H0) */
+	bool greeted_idle; /* nothing that was received was left to do then */
+	bool meeting;	   /* decided, and not yet up */
+	bool broken;	   /* we are ending the session */
+	struct wire_hello peer_hello; /* of the last meeting */
+	struct meeting decision;
+	bool resume_copy;
+	bool copying;	/* target: what was copied in this life is there (H8) */
+	bool discard;	/* the operator gave this side up (H4) */
+	bool diverged;	/* the last meeting ended so */
+	bool goodbye;	/* the peer left cleanly (M7) */
+	uint64_t up_ns; /* since when there is a connection */
+	unsigned char peer_id[METADATA_ID]; /* of the last meeting */
+	struct reason loss;    /* why the last session ended; may be "" */
+	struct reason trouble; /* why no meeting succeeds; may be "" */
+	struct timer retry;
+	struct timer watch; /* looks for a peer whose disk hangs */
+
+	struct apply_slot *accepting; /* SYNCED or HANDOVER, for a step */
+
+	/* what the operator asked for */
+	enum replica_change change;
+	int change_stage;
+	bool force;
+	bool alone;	   /* his word that the peer is dead (M3) */
+	bool handing_over; /* no request is taken (M6) */
+	bool handover;	   /* the demotion is one (M6) */
+	bool remote_asked; /* leaving: the peer was asked to flush */
+	struct link_send change_send;
+	struct image_op change_flush;
+	struct timer change_limit;
+	struct reason change_error; /* of the last change; may be "" */
+	td_request_t leave_treq;
+	int leave_error;
+	bool left; /* the link has stopped for good */
+
+	bool spoil; /* F2, F3: to be marked not consistent */
+
+	struct mirror mirror;
+	struct resync resync;
+	struct apply apply;
+};
+
+/* --- replica.c --- */
+
+struct metadata_state *replica_durable(const struct replica *replica);
+
+/* Make the state durable, then call `after`; nothing may be stepping. */
+void replica_step(struct replica *replica, void (*after)(struct replica *));
+
+/* Look again, from the loop, whether something is to be done. */
+void replica_poke(struct replica *replica);
+
+/* And why it is not the best one; "" if it is. */
+void replica_set_state(struct replica *replica, enum replica_state state,
+		       const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Only the reason is another. */
+void replica_explain(struct replica *replica, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/* No request is taken while the disk goes to the other host (M6). */
+void replica_set_handing_over(struct replica *replica, bool handing_over);
+bool replica_is_primary(const struct replica *replica);
+/* SOLO, RESYNC, PAIRED. */
+bool replica_serves(const struct replica *replica);
+/* The peer must acknowledge what a guest writes from now on. */
+bool replica_has_member(const struct replica *replica);
+bool replica_may_be_synced(const struct replica *replica);
+void replica_clear_may_be_synced(struct replica *replica);
+/* A session with a connection, or within the grace time of one. */
+bool replica_in_session(const struct replica *replica);
+/* Append a new timeline in memory (M3, M5); the caller makes it durable. */
+void replica_new_timeline(struct replica *replica, uint32_t flags);
+/* The row of a peer in the table; NULL if it is unknown. */
+struct metadata_peer *replica_find_peer(const struct replica *replica,
+					const unsigned char *replica_id);
+/* The same; one is made if it is unknown. */
+struct metadata_peer *replica_peer(struct replica *replica,
+				   const unsigned char *replica_id);
+uint64_t replica_random(struct replica *replica);
+const char *replica_state_name(enum replica_state state);
+
+/* --- replica_meeting.c --- */
+
+extern const struct link_events replica_link_events;
+
+/* End the session, since the peer did what it may not. */
+void replica_break(struct replica *replica, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/* M3, when it is allowed; called by the advance. */
+void replica_go_solo(struct replica *replica);
+/* M2, M6: all before SYNCED or HANDOVER is durable here.  Ends with
+ * apply_accepted(), perhaps later. */
+void replica_accept(struct apply_slot *slot);
+void replica_advance_accept(struct replica *replica);
+
+/* --- replica_change.c --- */
+
+void replica_change_init(struct replica *replica);
+void replica_change_done(struct replica *replica);
+void replica_advance_change(struct replica *replica);
+/* "promote", …; "" for none. */
+const char *replica_change_name(enum replica_change change);
+
+/* --- mirror.c --- */
+
+int mirror_open(struct replica *replica);
+void mirror_close(struct replica *replica);
+void mirror_queue(struct replica *replica, td_request_t treq);
+/* The state lets held requests go. */
+void mirror_release(struct replica *replica);
+/* M3 is done: what waited for the peer need not. */
+void mirror_excuse(struct replica *replica);
+/* We are source with a new session: send what is unproven again (H7). */
+void mirror_resend(struct replica *replica);
+/* We are no primary any more: what is not answered fails. */
+void mirror_fail_all(struct replica *replica, int error);
+/* No request of a guest is with the image or the peer, or held. */
+bool mirror_is_idle(const struct replica *replica);
+/* Whether a write of this range is with the image. */
+bool mirror_is_writing(const struct replica *replica, uint64_t offset,
+		       uint64_t length);
+/* A copy has ended its bar. */
+void mirror_unbar(struct replica *replica);
+/* Each write whose image operation is under way. */
+void mirror_each_writing(struct replica *replica,
+			 void (*visit)(struct replica *replica, uint64_t offset,
+				       uint64_t length));
+/* When the piece began that waits longest; UINT64_MAX without one. */
+uint64_t mirror_oldest(const struct replica *replica);
+
+/* --- resync.c --- */
+
+int resync_open(struct replica *replica);
+/* The disk's size is another one.  0 or -ENOMEM. */
+int resync_resize(struct replica *replica, uint64_t size);
+void resync_close(struct replica *replica);
+/* Whether what the peer of the meeting got before still counts (H8). */
+bool resync_can_resume(const struct replica *replica);
+/* The session stands and we are the source; `resume`: only what is marked. */
+void resync_begin(struct replica *replica, bool resume);
+/* The same, and the peer is in sync (M6). */
+void resync_begin_equal(struct replica *replica);
+/* The session is over, or we are to stop. */
+void resync_end(struct replica *replica);
+/* Nothing may be resumed later. */
+void resync_forget(struct replica *replica);
+/* Nothing is marked or under way. */
+bool resync_is_complete(const struct replica *replica);
+/* When the copy was sent that waits longest; UINT64_MAX without one. */
+uint64_t resync_oldest(const struct replica *replica);
+/* A guest's write begins: false if it must wait for a copy (H7). */
+bool resync_admits(const struct replica *replica, uint64_t offset,
+		   uint64_t length);
+/* A guest's change, which the peer gets with the stream or (`sent` false) can
+ * get by a copy only. */
+void resync_note_write(struct replica *replica, uint64_t offset,
+		       uint64_t length, bool sent);
+/* A write failed here (F1): its regions are copied again. */
+void resync_repair(struct replica *replica, uint64_t offset, uint64_t length);
+/* Whether what the peer lacks of this range will be copied anyway. */
+bool resync_will_copy(const struct replica *replica, uint64_t offset,
+		      uint64_t length);
+/* Take the next step of the offer; called by the advance. */
+void resync_advance(struct replica *replica);
+/* No copy is under way, here or there. */
+bool resync_is_idle(const struct replica *replica);
+void resync_poke(struct replica *replica);
+
+/* --- apply.c --- */
+
+int apply_open(struct replica *replica);
+void apply_close(struct replica *replica);
+/* Takes the payload. */
+void apply_message(struct replica *replica, const struct wire_header *header,
+		   void *payload);
+/* Nothing that was received is left to do. */
+bool apply_is_idle(const struct replica *replica);
+/* We are durably not consistent: what failed may be answered. */
+void apply_spoiled(struct replica *replica);
+/* What replica_accept() began has ended. */
+void apply_accepted(struct apply_slot *slot, int status);
+
+#endif
