@@ -45,8 +45,8 @@ _tapdisk_offer_disks() { # KEY: their names, pids or minors
 # _tapdisk_offer_by_help HELP LAST: the options, or what belongs behind the
 # option LAST.  Fails if LAST takes nothing.
 _tapdisk_offer_by_help() {
-    local argument
-    argument=$(sed -nE -e "s/^ +(-[a-zA-Z], )?$2 ([^ ]+).*/\\2/p" \
+    local argument=
+    [[ $2 != -* ]] || argument=$(sed -nE -e "s/^ +(-[a-zA-Z], )?$2 ([^ ]+).*/\\2/p" \
         -e "s/^ +$2, --[a-z-]+ ([^ ]+).*/\\1/p" <<<"$1" | head -n 1)
     case $argument in
     NAME) [ "$2" = --nbd-export ] || _tapdisk_offer_disks name ;;
@@ -72,7 +72,7 @@ _tapdisk_offer_by_help() {
     "")
         [[ $_word == -* ]] || return 1
         _tapdisk_offer "$(sed -nE \
-            's/^ +(-[a-zA-Z], )?(--[a-z-]+).*/\2/p' <<<"$1")"
+            's/^ {2,6}(-[a-zA-Z], )?(--[a-z-]+).*/\2/p' <<<"$1")"
         ;;
     esac
 }
