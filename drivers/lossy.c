@@ -27,394 +27,17 @@
  * There is no td_queue_write_zeroes (the core writes zeros, which are held) and
  * no block status (below nobody knows what is held).
  */
-#include <assert.h>
+#include "drivers/lossy_private.h"
+
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "core/image.h"
-#include "core/loop.h"
 #include "drivers/drivers.h"
 #include "drivers/random.h"
 #include "drivers/size.h"
-
-#define PAGE	      4096u
-#define PAGE_SECTORS  (PAGE >> SECTOR_SHIFT)
-#define MEMORY	      (64ull << 20)
-#define MEMORY_MIN    (1ull << 20)
-#define MEMORY_MAX    (16ull << 30)
-#define BUCKETS	      16384u /* a power of two */
-#define IN_FLIGHT_MAX 32     /* pages of a run */
-#define DISCARDS_MAX  64
-#define FLUSHES_MAX   64
-#define AGAIN_NS      NS_PER_MS
-
-struct lossy_page {
-	struct list_head entry;	  /* free, dirty or writing */
-	struct lossy_page *chain; /* of its bucket */
-	struct lossy *lossy;	  /* borrowed */
-	uint64_t number;	  /* offset / PAGE */
-	char *data;		  /* borrowed from lossy->memory */
-	uint8_t dirty;		  /* bits by sector */
-	uint8_t early;		  /* of these, torn off: to go at once */
-	uint8_t writing;	  /* on their way */
-	int left;		  /* of these, sectors not back */
-	int error;
-};
-
-static_assert(PAGE_SECTORS == 8, "a page's bits fill a byte");
-
-struct lossy_discard {
-	td_sector_t sec;
-	int secs;
-};
-
-enum lossy_run {
-	LOSSY_IDLE,
-	LOSSY_DISCARDING,
-	LOSSY_WRITING,
-	LOSSY_FLUSHING,
-};
-
-struct lossy {
-	td_driver_t *driver; /* borrowed */
-	double tear;
-	uint64_t random;
-	bool crashed;
-
-	char *memory; /* owned, mapped */
-	size_t pages;
-	struct lossy_page *page;    /* owned: an array */
-	struct lossy_page **bucket; /* owned: an array */
-	struct list_head free;
-	struct list_head dirty; /* oldest first */
-	struct list_head writing;
-	size_t free_count, dirty_count;
-	bool torn; /* pages with early bits are among the dirty */
-
-	enum lossy_run run;
-	bool run_early;	    /* it carries early bits only */
-	bool run_flushes;   /* it ends with a flush below */
-	size_t todo;	    /* pages from the oldest */
-	unsigned int below; /* requests of ours that are not back */
-	int error;	    /* the run's first */
-	int through_error;  /* of writing through: the next write tells it */
-	struct timer again; /* set: the image below was busy */
-
-	int discards;
-	struct lossy_discard discard[DISCARDS_MAX];
-	int waiting, serving; /* the first `serving` ride on the run */
-	td_request_t flush[FLUSHES_MAX];
-};
-
-/* --- pages --- */
-
-static struct lossy_page *
-page_find(const struct lossy *lossy, uint64_t number)
-{
-	struct lossy_page *page = lossy->bucket[number % BUCKETS];
-
-	while (page && page->number != number)
-		page = page->chain;
-	return page;
-}
-
-static struct lossy_page *
-page_get(struct lossy *lossy, uint64_t number)
-{
-	struct lossy_page *page = page_find(lossy, number);
-
-	if (page)
-		return page;
-	page = list_first_entry(&lossy->free, struct lossy_page, entry);
-	list_move_tail(&page->entry, &lossy->dirty);
-	lossy->free_count--;
-	lossy->dirty_count++;
-	page->number = number;
-	page->dirty = page->early = page->writing = 0;
-	page->chain = lossy->bucket[number % BUCKETS];
-	lossy->bucket[number % BUCKETS] = page;
-	return page;
-}
-
-/* It is on the dirty list, and has nothing to tell. */
-static void
-page_put(struct lossy_page *page)
-{
-	struct lossy *lossy = page->lossy;
-	struct lossy_page **link = &lossy->bucket[page->number % BUCKETS];
-
-	while (*link != page)
-		link = &(*link)->chain;
-	*link = page->chain;
-	list_del(&page->entry);
-	list_add(&page->entry, &lossy->free);
-	lossy->free_count++;
-	lossy->dirty_count--;
-}
-
-/* The bits of [sec, end) in page `number`. */
-static uint8_t
-page_bits(uint64_t number, td_sector_t sec, td_sector_t end)
-{
-	td_sector_t first = number * PAGE_SECTORS;
-	unsigned int from = sec > first ? (unsigned int)(sec - first) : 0;
-	unsigned int to = end < first + PAGE_SECTORS
-				  ? (unsigned int)(end - first)
-				  : PAGE_SECTORS;
-
-	return (uint8_t)((0xffu << from) & (0xffu >> (PAGE_SECTORS - to)));
-}
-
-/* --- runs --- */
-
-static void run_step(struct lossy *lossy);
-
-static bool
-is_transient(int res)
-{
-	return res == -EBUSY || res == -EAGAIN || res == -EINTR;
-}
-
-static void
-page_written(struct lossy_page *page)
-{
-	struct lossy *lossy = page->lossy;
-
-	list_del(&page->entry);
-	list_add(&page->entry, &lossy->dirty);
-	lossy->dirty_count++;
-	lossy->below--;
-	if (is_transient(page->error)) {
-		lossy->todo++;
-		page->early |= lossy->run_early ? page->writing : 0;
-		if (!timer_is_set(&lossy->again))
-			timer_set(&lossy->again, AGAIN_NS);
-	} else if (page->error) {
-		lossy->error = lossy->error ? lossy->error : page->error;
-		/* behind those that have not been tried */
-		list_move_tail(&page->entry, &lossy->dirty);
-	} else {
-		page->dirty &= (uint8_t)~page->writing;
-	}
-	page->writing = 0;
-	if (!page->dirty || lossy->crashed)
-		page_put(page);
-	else if (!page->error) /* an early run leaves the rest where it was */
-		list_move_tail(&page->entry, &lossy->dirty);
-	run_step(lossy);
-}
-
-static void
-on_written(td_request_t part, int res)
-{
-	struct lossy_page *page = part.cb_data;
-
-	if (res < 0 && (!page->error || is_transient(page->error)))
-		page->error = res;
-	page->left -= part.secs;
-	assert(page->left >= 0);
-	if (page->left == 0)
-		page_written(page);
-}
-
-static void
-page_write(struct lossy_page *page, uint8_t bits)
-{
-	struct lossy *lossy = page->lossy;
-	unsigned int from, to;
-
-	list_move_tail(&page->entry, &lossy->writing);
-	lossy->dirty_count--;
-	lossy->below++;
-	page->writing = bits;
-	page->early &= (uint8_t)~bits;
-	page->left = __builtin_popcount(bits);
-	page->error = 0;
-	for (from = 0; from < PAGE_SECTORS; from = to + 1) {
-		for (to = from; to < PAGE_SECTORS && (bits & (1u << to)); to++)
-			;
-		if (from == to)
-			continue;
-		td_queue_request(
-			td_image_below(lossy->driver),
-			(td_request_t){
-				.op = TD_OP_WRITE,
-				.buf = page->data + (from << SECTOR_SHIFT),
-				.sec = page->number * PAGE_SECTORS + from,
-				.secs = (int)(to - from),
-				.cb = (void *)on_written,
-				.cb_data = page,
-			});
-	}
-}
-
-/* As many pages as may be in flight. */
-static void
-run_write(struct lossy *lossy)
-{
-	struct lossy_page *page;
-	uint8_t bits;
-
-	while (lossy->todo > 0 && lossy->below < IN_FLIGHT_MAX &&
-	       !lossy->crashed && !timer_is_set(&lossy->again)) {
-		page = list_first_entry(&lossy->dirty, struct lossy_page,
-					entry);
-		lossy->todo--;
-		bits = lossy->run_early ? page->early : page->dirty;
-		if (bits)
-			page_write(page, bits);
-		else
-			list_move_tail(&page->entry, &lossy->dirty);
-	}
-}
-
-static void
-on_discarded(td_request_t part, int res)
-{
-	struct lossy *lossy = part.cb_data;
-
-	(void)res; /* a hint */
-	lossy->discard[part.sidx].secs -= part.secs;
-	if (lossy->discard[part.sidx].secs > 0)
-		return;
-	lossy->below--;
-	run_step(lossy);
-}
-
-static void
-run_discard(struct lossy *lossy)
-{
-	int i;
-
-	for (i = 0; i < lossy->discards; i++) {
-		lossy->below++;
-		td_queue_request(td_image_below(lossy->driver),
-				 (td_request_t){
-					 .op = TD_OP_DISCARD,
-					 .sec = lossy->discard[i].sec,
-					 .secs = lossy->discard[i].secs,
-					 .cb = (void *)on_discarded,
-					 .cb_data = lossy,
-					 .id = (uint64_t)i,
-					 .sidx = i,
-				 });
-	}
-}
-
-static void
-on_flushed(td_request_t part, int res)
-{
-	struct lossy *lossy = part.cb_data;
-
-	lossy->below--;
-	lossy->error = res;
-	run_step(lossy);
-}
-
-static void
-run_flush(struct lossy *lossy)
-{
-	lossy->below++;
-	td_queue_request(td_image_below(lossy->driver),
-			 (td_request_t){
-				 .op = TD_OP_FLUSH,
-				 .secs = 1,
-				 .cb = (void *)on_flushed,
-				 .cb_data = lossy,
-			 });
-}
-
-/* Answer the first `count` that wait. */
-static void
-answer_flushes(struct lossy *lossy, int count, int res)
-{
-	td_request_t due[FLUSHES_MAX];
-	int i;
-
-	memcpy(due, lossy->flush, (size_t)count * sizeof(due[0]));
-	lossy->waiting -= count;
-	memmove(lossy->flush, lossy->flush + count,
-		(size_t)lossy->waiting * sizeof(due[0]));
-	for (i = 0; i < count; i++)
-		td_complete_request(due[i], res);
-}
-
-static void
-run_start(struct lossy *lossy, size_t todo)
-{
-	assert(lossy->run == LOSSY_IDLE && lossy->below == 0);
-	lossy->run = LOSSY_DISCARDING;
-	lossy->serving = lossy->waiting;
-	lossy->run_flushes = lossy->serving > 0;
-	lossy->run_early = !lossy->run_flushes && todo == 0;
-	lossy->todo =
-		todo > 0 && !lossy->run_flushes ? todo : lossy->dirty_count;
-	if (lossy->todo > lossy->dirty_count)
-		lossy->todo = lossy->dirty_count;
-	lossy->torn = false;
-	lossy->error = 0;
-	run_discard(lossy);
-	run_step(lossy);
-}
-
-static void
-run_end(struct lossy *lossy)
-{
-	int serving = lossy->serving;
-
-	lossy->run = LOSSY_IDLE;
-	lossy->serving = 0;
-	if (lossy->crashed) {
-		answer_flushes(lossy, lossy->waiting, -EIO);
-		return;
-	}
-	if (lossy->run_flushes)
-		answer_flushes(lossy, serving, lossy->error);
-	else
-		lossy->through_error = lossy->error;
-	/* answering may have begun another */
-	if (lossy->run == LOSSY_IDLE && (lossy->waiting || lossy->torn))
-		run_start(lossy, 0);
-}
-
-/* Take the next step, if everything of the last is back. */
-static void
-run_step(struct lossy *lossy)
-{
-	if (lossy->run == LOSSY_WRITING)
-		run_write(lossy);
-	if (lossy->below > 0 || (timer_is_set(&lossy->again) && lossy->todo))
-		return;
-	switch (lossy->run) {
-	case LOSSY_IDLE:
-		return;
-	case LOSSY_DISCARDING:
-		lossy->discards = 0;
-		lossy->run = LOSSY_WRITING;
-		break;
-	case LOSSY_WRITING:
-		if (lossy->run_flushes && !lossy->error && !lossy->crashed) {
-			lossy->run = LOSSY_FLUSHING;
-			run_flush(lossy);
-			return;
-		}
-		run_end(lossy);
-		return;
-	case LOSSY_FLUSHING:
-		run_end(lossy);
-		return;
-	}
-	run_step(lossy);
-}
-
-static void
-on_again(struct timer *timer)
-{
-	run_step(container_of(timer, struct lossy, again));
-}
 
 /* --- requests --- */
 
@@ -434,7 +57,7 @@ lossy_queue_read(td_driver_t *driver, td_request_t treq)
 	below.secs = 0;
 	treq.secs = 0; /* held ones, completed together at the end */
 	for (; sec < end; sec++) {
-		page = page_find(lossy, sec / PAGE_SECTORS);
+		page = lossy_page_find(lossy, sec / PAGE_SECTORS);
 		bit = (uint8_t)(1u << sec % PAGE_SECTORS);
 		if (!page || !(page->dirty & bit)) {
 			below.secs++;
@@ -465,7 +88,7 @@ is_writable(const struct lossy *lossy, td_sector_t sec, td_sector_t end,
 
 	*ret_cost = 0;
 	for (; number * PAGE_SECTORS < end; number++) {
-		page = page_find(lossy, number);
+		page = lossy_page_find(lossy, number);
 		if (page && page->writing)
 			return false;
 		*ret_cost += !page;
@@ -503,11 +126,11 @@ hold(struct lossy *lossy, const td_request_t *treq)
 		stop = (sec / PAGE_SECTORS + 1) * PAGE_SECTORS;
 		if (stop > end)
 			stop = end;
-		page = page_get(lossy, sec / PAGE_SECTORS);
+		page = lossy_page_get(lossy, sec / PAGE_SECTORS);
 		memcpy(page->data + (sec % PAGE_SECTORS << SECTOR_SHIFT), from,
 		       (stop - sec) << SECTOR_SHIFT);
 		from += (stop - sec) << SECTOR_SHIFT;
-		bits = page_bits(page->number, sec, stop);
+		bits = lossy_page_bits(page->number, sec, stop);
 		page->dirty |= bits;
 		page->early &= (uint8_t)~bits;
 		page->early |= tear(lossy, bits);
@@ -520,7 +143,7 @@ static void
 write_through(struct lossy *lossy)
 {
 	if (lossy->run == LOSSY_IDLE)
-		run_start(lossy, lossy->pages / 16);
+		lossy_run_start(lossy, lossy->pages / 16);
 }
 
 static void
@@ -544,7 +167,7 @@ lossy_queue_write(td_driver_t *driver, td_request_t treq)
 		hold(lossy, &treq);
 	td_complete_request(treq, error);
 	if (!error && lossy->torn && lossy->run == LOSSY_IDLE)
-		run_start(lossy, 0);
+		lossy_run_start(lossy, 0);
 }
 
 static void
@@ -562,7 +185,7 @@ lossy_queue_flush(td_driver_t *driver, td_request_t treq)
 	}
 	lossy->flush[lossy->waiting++] = treq;
 	if (lossy->run == LOSSY_IDLE)
-		run_start(lossy, 0);
+		lossy_run_start(lossy, 0);
 }
 
 /* What is held of [sec, end) need not be kept. */
@@ -576,11 +199,11 @@ drop(struct lossy *lossy, td_sector_t sec, td_sector_t end)
 		if ((page->number + 1) * PAGE_SECTORS <= sec ||
 		    page->number * PAGE_SECTORS >= end)
 			continue;
-		bits = page_bits(page->number, sec, end);
+		bits = lossy_page_bits(page->number, sec, end);
 		page->dirty &= (uint8_t)~bits;
 		page->early &= (uint8_t)~bits;
 		if (!page->dirty)
-			page_put(page);
+			lossy_page_put(page);
 	}
 }
 
@@ -700,7 +323,8 @@ lossy_open(td_driver_t *driver, const char *name, td_flag_t flags)
 	INIT_LIST_HEAD(&lossy->free);
 	INIT_LIST_HEAD(&lossy->dirty);
 	INIT_LIST_HEAD(&lossy->writing);
-	timer_init(&lossy->again, driver->image->stack->loop, on_again);
+	timer_init(&lossy->again, driver->image->stack->loop,
+		   lossy_run_on_again);
 	error = parse_options(lossy, name, &memory);
 	if (error == -EINVAL)
 		return td_reason(driver, error,
@@ -753,13 +377,13 @@ lossy_crash(struct lossy *lossy)
 
 	lossy->crashed = true;
 	list_for_each_entry_safe (page, spare, &lossy->dirty, entry)
-		page_put(page);
+		lossy_page_put(page);
 	lossy->torn = false;
 	lossy->todo = 0;
 	timer_clear(&lossy->again);
 	if (lossy->run != LOSSY_DISCARDING)
 		lossy->discards = 0;
-	run_step(lossy);
+	lossy_run_step(lossy);
 }
 
 static int
