@@ -244,6 +244,11 @@ parse_rule(td_driver_t *driver, struct fault_rule *rule, char *text)
 				 "the rule \"%s\" does nothing: give it error=,"
 				 " delay=, hang or corrupt",
 				 rule->text);
+	if (rule->from >= rule->to)
+		return td_reason(driver, -EINVAL,
+				 "the rule \"%s\" never matches: its to= is "
+				 "not behind its from=",
+				 rule->text);
 	return 0;
 }
 

@@ -15,7 +15,7 @@
 
 struct disk {
 	struct loop *loop;
-	struct io *io;
+	struct io *io; /* NULL while simulated */
 	struct vbd *vbd;
 	struct reason reason; /* of the last refusal */
 	struct td_extents extents;
@@ -30,7 +30,10 @@ struct disk_request {
 	int order; /* as the n-th done of all */
 };
 
-/* `backend` as for io_new(), `types` NULL for all drivers and torture. */
+/* `backend` as for io_new(), or DISK_SIMULATED: no I/O, so no aio, and time
+ * passes only while the test waits.  `types` NULL for all drivers. */
+#define DISK_SIMULATED "simulated"
+
 struct disk *disk_new(const char *backend, const struct driver_type *types);
 struct disk *disk_free(struct disk *disk); /* closes it if it is open */
 
@@ -64,6 +67,8 @@ int disk_wait(struct disk *disk, struct disk_request *request);
 void disk_wait_released(struct disk *disk, struct disk_request *request);
 /* Turn the loop until nothing happens without time passing. */
 void disk_settle(struct disk *disk);
+/* Simulated: let so much time pass. */
+void disk_pass(struct disk *disk, uint64_t ns);
 
 /* td_command of an image in the stack; members go to `result` unless NULL. */
 int disk_command(struct disk *disk, const char *type, const char *command,
