@@ -6,8 +6,10 @@
  * shared locks: on byte 100 + bit for each permission that it uses, on byte
  * 200 + bit for each that it does not let others use; and asks whether anybody
  * holds the opposite byte.  The bits are those of its BLK_PERM_* constants.
- * An exclusive owner takes exclusive locks on both ranges, so that neither
- * question nor lock of another passes; a reader behaves as QEMU's readers do.
+ * An exclusive owner takes both ranges whole and asks whether anybody else has
+ * a byte of them; a reader behaves as QEMU's readers do.  All locks are shared
+ * ones, as QEMU's are: then QEMU comes to its question, and tells its user that
+ * another process has the image, not that a lock failed.
  */
 #include "core/lock.h"
 
@@ -37,14 +39,14 @@ lock_bytes(int fd, short type, off_t start, off_t length)
 	return fcntl(fd, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
 }
 
-/* -EAGAIN if somebody else holds the byte in any way. */
+/* -EAGAIN if somebody else holds one of the bytes in any way. */
 static int
-ask_byte(int fd, off_t byte)
+ask_bytes(int fd, off_t start, off_t length)
 {
 	struct flock lock = { .l_type = F_WRLCK,
 			      .l_whence = SEEK_SET,
-			      .l_start = byte,
-			      .l_len = 1 };
+			      .l_start = start,
+			      .l_len = length };
 
 	if (fcntl(fd, F_OFD_GETLK, &lock) < 0)
 		return -errno;
@@ -65,20 +67,24 @@ lock_as_reader(int fd)
 	for (size_t i = 0; r == 0 && i < sizeof(take) / sizeof(take[0]); i++)
 		r = lock_bytes(fd, F_RDLCK, take[i], 1);
 	for (size_t i = 0; r == 0 && i < sizeof(ask) / sizeof(ask[0]); i++)
-		r = ask_byte(fd, ask[i]);
+		r = ask_bytes(fd, ask[i], 1);
 	return r;
+}
+
+static int
+lock_as_owner(int fd)
+{
+	off_t length = UNSHARED_BASE + BYTES - PERMISSION_BASE;
+	int r = lock_bytes(fd, F_RDLCK, PERMISSION_BASE, length);
+
+	return r < 0 ? r : ask_bytes(fd, PERMISSION_BASE, length);
 }
 
 int
 lock_image(int fd, const char *path, bool exclusive, struct reason *reason)
 {
-	int r;
+	int r = exclusive ? lock_as_owner(fd) : lock_as_reader(fd);
 
-	if (exclusive)
-		r = lock_bytes(fd, F_WRLCK, PERMISSION_BASE,
-			       UNSHARED_BASE + BYTES - PERMISSION_BASE);
-	else
-		r = lock_as_reader(fd);
 	if (r == 0)
 		return 0;
 	(void)lock_bytes(fd, F_UNLCK, PERMISSION_BASE,
