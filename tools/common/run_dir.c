@@ -111,28 +111,23 @@ number_after(const char *file, const char *prefix)
 	return number;
 }
 
+/* Also one that ended and whose parent does not care to hear of it. */
 static bool
 process_is_dead(pid_t pid)
 {
-	return kill(pid, 0) < 0 && errno == ESRCH;
-}
+	char path[32], text[256] = "", *state;
+	FILE *file;
 
-void
-run_dir_sweep(const char *dir)
-{
-	DIR *stream = opendir(dir);
-	struct dirent *entry;
-	long pid;
-
-	while (stream && (entry = readdir(stream))) {
-		pid = number_after(entry->d_name, "ctl");
-		if (pid < 0)
-			pid = number_after(entry->d_name, "nbd");
-		if (pid > 0 && process_is_dead((pid_t)pid))
-			unlinkat(dirfd(stream), entry->d_name, 0);
-	}
-	if (stream)
-		closedir(stream);
+	if (kill(pid, 0) < 0)
+		return errno == ESRCH;
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+	fclose(file);
+	state = strrchr(text, ')'); /* "pid (name) state ..." */
+	return state && strncmp(state, ") Z", 3) == 0;
 }
 
 static int
@@ -198,6 +193,42 @@ marker_lock(const char *path, bool create)
 		return fd;
 	close(fd);
 	return -EAGAIN;
+}
+
+/* A name's marker that nobody holds. */
+static void
+sweep_name(const char *dir, const char *file)
+{
+	char path[RUN_DIR_PATH_MAX];
+	int fd;
+
+	if (run_dir_path(path, dir, NULL, "%s", file) < 0)
+		return;
+	fd = marker_lock(path, false);
+	if (fd < 0)
+		return;
+	unlink(path);
+	close(fd);
+}
+
+void
+run_dir_sweep(const char *dir)
+{
+	DIR *stream = opendir(dir);
+	struct dirent *entry;
+	long pid;
+
+	while (stream && (entry = readdir(stream))) {
+		if (strncmp(entry->d_name, "name-", 5) == 0)
+			sweep_name(dir, entry->d_name);
+		pid = number_after(entry->d_name, "ctl");
+		if (pid < 0)
+			pid = number_after(entry->d_name, "nbd");
+		if (pid > 0 && process_is_dead((pid_t)pid))
+			unlinkat(dirfd(stream), entry->d_name, 0);
+	}
+	if (stream)
+		closedir(stream);
 }
 
 /* The marker says whose it is, for people and for run_dir_allocate(). */
