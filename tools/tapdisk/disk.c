@@ -4,10 +4,10 @@
  *
  * Closing has three steps: the frontends take nothing new and see through what
  * they took; the vbd flushes and closes the images; the last answers leave.
- * The first step has half of the stop time limit, the last one ANSWERS_MS: then
- * clients that hang are cut off.  A disk that is not running sees no request
- * through, so there the first step is left out and requests that wait are
- * refused.
+ * The first step has half of the stop time limit, the last one a quarter, at
+ * most ANSWERS_MS: then clients that hang are cut off.  A disk that is not
+ * running sees no request through, so there the first step is left out and
+ * requests that wait are refused.
  */
 #include <assert.h>
 #include <errno.h>
@@ -192,11 +192,14 @@ on_closed(struct vbd_waiter *waiter, int error, const struct reason *reason)
 {
 	struct daemon *daemon =
 		container_of(waiter, struct daemon, close_waiter);
+	uint64_t limit_ns = daemon->options->stop_timeout_s * NS_PER_S / 4;
 
+	if (limit_ns > ANSWERS_MS * NS_PER_MS)
+		limit_ns = ANSWERS_MS * NS_PER_MS;
 	daemon->close_error = error;
 	reason_set(&daemon->close_reason, error, "%s",
 		   reason_text(reason, error));
-	wait_for_clients(daemon, ANSWERS_MS * NS_PER_MS);
+	wait_for_clients(daemon, limit_ns);
 }
 
 static void
