@@ -39,7 +39,8 @@ struct store_op {
 
 struct store_ops {
 	/* Blocking, at open.  Returns bytes read (short at the end), or a
-	 * negative errno. */
+	 * negative errno.  What is read is durable: nothing that an earlier
+	 * owner wrote and did not flush. */
 	long (*read)(struct store *store, void *buf, size_t length,
 		     uint64_t offset);
 	/* `buf` is borrowed until on_done; length and offset are multiples of
@@ -130,11 +131,15 @@ bool metadata_is_idle(const struct metadata *metadata); /* no commit */
 
 #define METADATA_COPY_BYTES (64u << 10)
 
-/* ret_bytes is METADATA_COPY_BYTES long, 4096-aligned. */
+/* ret_bytes is METADATA_COPY_BYTES long.  A state that could not be read again
+ * is a mistake of ours: asserted. */
 void metadata_encode(const struct metadata_state *state, uint64_t generation,
 		     unsigned char *ret_bytes);
 int metadata_decode(const unsigned char *bytes, size_t length,
 		    struct metadata_state *ret_state, uint64_t *ret_generation,
 		    struct reason *reason);
+/* The first sector only: whole, and of a format that we know. */
+int metadata_decode_head(const unsigned char *bytes, size_t length,
+			 uint64_t *ret_generation, struct reason *reason);
 
 #endif

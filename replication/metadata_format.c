@@ -2,6 +2,11 @@
 /*
  * metadata_format - the bytes of one copy of a superblock; docs/format.md
  * specifies them.  No I/O.
+ *
+ * Two checksums: that of the head is the same in every version, so that a
+ * newer format is told from a damaged one; the body's belongs to the version.
+ * What lies in no field is ignored: a compatible feature may use it, and loses
+ * it with its bit when a program that does not know it writes.
  */
 #include <assert.h>
 #include <errno.h>
@@ -12,7 +17,9 @@
 #include "replication/metadata.h"
 #include "replication/wire.h"
 
-#define VERSION 1
+#define VERSION	   1
+#define SECTOR_MIN 512
+#define SECTOR_MAX 4096
 
 /* Offsets in a copy. */
 enum {
@@ -23,16 +30,18 @@ enum {
 	AT_INCOMPATIBLE = 20,
 	AT_GENERATION = 24,
 	AT_LENGTH = 32,
-	AT_CRC = 36, /* of the whole copy, with zero here */
-	AT_DISK_ID = 40,
-	AT_REPLICA_ID = 56,
-	AT_SIZE = 72,
-	AT_SECTOR_SIZE = 80,
-	AT_ROLE = 84,
-	AT_EPOCH = 88,
-	AT_INCARNATION = 96,
-	AT_FLAGS = 104,
-	AT_PEERS = 112,
+	AT_BODY_CRC = 56, /* of all behind the head */
+	AT_HEAD_CRC = 60, /* of all before it */
+	HEAD_BYTES = 64,
+	AT_DISK_ID = 64,
+	AT_REPLICA_ID = 80,
+	AT_SIZE = 96,
+	AT_SECTOR_SIZE = 104,
+	AT_ROLE = 108,
+	AT_EPOCH = 112,
+	AT_INCARNATION = 120,
+	AT_FLAGS = 128,
+	AT_PEERS = 256,
 	PEER_BYTES = 32,
 	AT_HISTORY = 512,
 };
@@ -56,6 +65,56 @@ static const unsigned char magic[8] = {
 	't', 'd', 'r', 'e', 'p', 'l', 'i', 'c'
 };
 
+static bool
+is_zero_id(const unsigned char *id)
+{
+	static const unsigned char zero[METADATA_ID];
+
+	return memcmp(id, zero, METADATA_ID) == 0;
+}
+
+static bool
+is_plausible_peer(const struct metadata_state *state, int row)
+{
+	const struct metadata_peer *peer = &state->peer[row];
+
+	if (is_zero_id(peer->replica_id))
+		return peer->incarnation == 0 && !peer->may_be_synced;
+	for (int i = 0; i < row; i++) {
+		if (memcmp(state->peer[i].replica_id, peer->replica_id,
+			   METADATA_ID) == 0)
+			return false;
+	}
+	return memcmp(state->replica_id, peer->replica_id, METADATA_ID) != 0;
+}
+
+/* What holds of every state: asserted of our own, asked of a file's. */
+static bool
+is_plausible(const struct metadata_state *state)
+{
+	const struct history_entry *last = history_last(&state->history);
+
+	if (state->role != METADATA_PRIMARY &&
+	    state->role != METADATA_SECONDARY)
+		return false;
+	if (state->sector_size < SECTOR_MIN ||
+	    state->sector_size > SECTOR_MAX ||
+	    (state->sector_size & (state->sector_size - 1)) != 0)
+		return false;
+	if (state->size == 0 || state->size % SECTOR_MIN != 0 ||
+	    state->size > INT64_MAX)
+		return false;
+	if (is_zero_id(state->replica_id) ||
+	    is_zero_id(state->disk_id) != (last == NULL))
+		return false;
+	for (int i = 0; i < METADATA_PEERS; i++) {
+		if (!is_plausible_peer(state, i))
+			return false;
+	}
+	return history_check(&state->history) == 0 &&
+	       (last == NULL || state->epoch >= last->first_epoch);
+}
+
 static void
 encode_peers(const struct metadata_state *state, unsigned char *bytes)
 {
@@ -75,6 +134,7 @@ metadata_encode(const struct metadata_state *state, uint64_t generation,
 {
 	size_t length = AT_HISTORY;
 
+	assert(is_plausible(state));
 	memset(ret_bytes, 0, METADATA_COPY_BYTES);
 	memcpy(ret_bytes + AT_MAGIC, magic, sizeof(magic));
 	put32(ret_bytes + AT_VERSION, VERSION);
@@ -94,47 +154,59 @@ metadata_encode(const struct metadata_state *state, uint64_t generation,
 	encode_peers(state, ret_bytes);
 	length += history_encode(&state->history, ret_bytes + AT_HISTORY);
 	put32(ret_bytes + AT_LENGTH, (uint32_t)length);
-	put32(ret_bytes + AT_CRC, wire_crc(ret_bytes, METADATA_COPY_BYTES));
-}
-
-/* The checksum covers the copy with a zero in its own place. */
-static bool
-crc_is_right(const unsigned char *bytes)
-{
-	static unsigned char copy[METADATA_COPY_BYTES];
-
-	memcpy(copy, bytes, METADATA_COPY_BYTES);
-	put32(copy + AT_CRC, 0);
-	return wire_crc(copy, METADATA_COPY_BYTES) == get32(bytes + AT_CRC);
+	put32(ret_bytes + AT_BODY_CRC,
+	      wire_crc(ret_bytes + HEAD_BYTES,
+		       METADATA_COPY_BYTES - HEAD_BYTES));
+	put32(ret_bytes + AT_HEAD_CRC, wire_crc(ret_bytes, AT_HEAD_CRC));
 }
 
 static int
-check_head(const unsigned char *bytes, size_t length, struct reason *reason)
+truncated(size_t length, struct reason *reason)
 {
-	if (length < METADATA_COPY_BYTES)
-		return reason_set(reason, -EBADMSG,
-				  "it is truncated: a copy has %zu bytes of %u",
-				  length, METADATA_COPY_BYTES);
+	return reason_set(reason, -EBADMSG,
+			  "they are truncated: a copy has %zu bytes of %u",
+			  length, METADATA_COPY_BYTES);
+}
+
+int
+metadata_decode_head(const unsigned char *bytes, size_t length,
+		     uint64_t *ret_generation, struct reason *reason)
+{
+	if (length < HEAD_BYTES)
+		return truncated(length, reason);
 	if (memcmp(bytes + AT_MAGIC, magic, sizeof(magic)) != 0)
 		return reason_set(reason, -EMEDIUMTYPE,
 				  "these are not a replica's metadata");
-	/* A newer version may have another checksum, so it is told first. */
+	if (wire_crc(bytes, AT_HEAD_CRC) != get32(bytes + AT_HEAD_CRC))
+		return reason_set(reason, -EBADMSG,
+				  "the checksum of their head is wrong: they "
+				  "are torn or damaged");
 	if (get32(bytes + AT_VERSION) != VERSION)
 		return reason_set(reason, -EPROTONOSUPPORT,
-				  "its format is version %u, this program "
+				  "their format is version %u, this program "
 				  "knows %u: use a newer tapdisk",
 				  get32(bytes + AT_VERSION), VERSION);
-	if (!crc_is_right(bytes))
-		return reason_set(reason, -EBADMSG,
-				  "its checksum is wrong: it is torn or "
-				  "damaged");
 	if (get32(bytes + AT_INCOMPATIBLE) != 0 ||
 	    get32(bytes + AT_READ_ONLY) != 0)
 		return reason_set(reason, -EPROTONOSUPPORT,
-				  "it uses features (0x%x, 0x%x) that this "
+				  "they use features (0x%x, 0x%x) that this "
 				  "program does not know: use a newer tapdisk",
 				  get32(bytes + AT_INCOMPATIBLE),
 				  get32(bytes + AT_READ_ONLY));
+	*ret_generation = get64(bytes + AT_GENERATION);
+	return 0;
+}
+
+static int
+check_body(const unsigned char *bytes, size_t length, struct reason *reason)
+{
+	if (length < METADATA_COPY_BYTES)
+		return truncated(length, reason);
+	if (wire_crc(bytes + HEAD_BYTES, METADATA_COPY_BYTES - HEAD_BYTES) !=
+	    get32(bytes + AT_BODY_CRC))
+		return reason_set(reason, -EBADMSG,
+				  "their checksum is wrong: they are torn or "
+				  "damaged");
 	return 0;
 }
 
@@ -155,22 +227,6 @@ decode_peers(const unsigned char *bytes, struct metadata_state *state)
 	return 0;
 }
 
-static bool
-is_plausible(const struct metadata_state *state)
-{
-	const struct history_entry *last = history_last(&state->history);
-
-	if (state->role != METADATA_PRIMARY &&
-	    state->role != METADATA_SECONDARY)
-		return false;
-	if (state->sector_size != 512 && state->sector_size != 4096)
-		return false;
-	if (state->size == 0 || state->size % state->sector_size != 0 ||
-	    state->size > INT64_MAX)
-		return false;
-	return last == NULL || state->epoch >= last->first_epoch;
-}
-
 int
 metadata_decode(const unsigned char *bytes, size_t length,
 		struct metadata_state *ret_state, uint64_t *ret_generation,
@@ -178,8 +234,11 @@ metadata_decode(const unsigned char *bytes, size_t length,
 {
 	static struct metadata_state state;
 	uint32_t flags, used;
-	int r = check_head(bytes, length, reason);
+	uint64_t generation;
+	int r = metadata_decode_head(bytes, length, &generation, reason);
 
+	if (r == 0)
+		r = check_body(bytes, length, reason);
 	if (r < 0)
 		return r;
 	memset(&state, 0, sizeof(state));
@@ -202,9 +261,9 @@ metadata_decode(const unsigned char *bytes, size_t length,
 			   &state.history) < 0 ||
 	    !is_plausible(&state))
 		return reason_set(reason, -EBADMSG,
-				  "its fields contradict each other: it is "
-				  "damaged");
+				  "their fields contradict each other: they "
+				  "are damaged");
 	*ret_state = state;
-	*ret_generation = get64(bytes + AT_GENERATION);
+	*ret_generation = generation;
 	return 0;
 }

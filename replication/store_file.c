@@ -2,6 +2,10 @@
 /*
  * store_file - metadata in a file: read when it is opened, written and flushed
  * through core/io, locked as an image is.
+ *
+ * What a daemon that was killed has written may still lie in the page cache,
+ * and would be believed here and lost by a power failure: the file is flushed
+ * before it is read.
  */
 #include <assert.h>
 #include <errno.h>
@@ -145,15 +149,19 @@ open_file(struct store_file *file, bool create, struct reason *reason)
 				  "the metadata %s cannot be opened: %s",
 				  file->path, strerror(errno));
 	r = lock_image(file->fd, file->path, true, reason);
-	if (r == 0 && created) {
-		r = flush_directory(file->path);
-		if (r < 0)
-			(void)reason_set(reason, r,
-					 "the directory of %s cannot be made "
-					 "durable: %s",
-					 file->path, strerror(-r));
-	}
-	return r;
+	if (r < 0)
+		return r;
+	if (fdatasync(file->fd) < 0)
+		return reason_set(reason, -errno,
+				  "the metadata %s cannot be made durable: %s",
+				  file->path, strerror(errno));
+	r = created ? flush_directory(file->path) : 0;
+	if (r < 0)
+		return reason_set(reason, r,
+				  "the directory of %s cannot be made durable: "
+				  "%s",
+				  file->path, strerror(-r));
+	return 0;
 }
 
 struct store *
