@@ -142,6 +142,26 @@ name_is_well(const char *name, size_t size)
 	return true;
 }
 
+static bool
+is_zero_id(const unsigned char *id)
+{
+	static const unsigned char zero[WIRE_ID];
+
+	return memcmp(id, zero, WIRE_ID) == 0;
+}
+
+/* A disk with a history has a name, and has reached its last epoch. */
+static bool
+is_history_of(const struct history *history, const unsigned char *disk_id,
+	      uint64_t epoch)
+{
+	const struct history_entry *last = history_last(history);
+
+	if (last == NULL)
+		return is_zero_id(disk_id);
+	return !is_zero_id(disk_id) && epoch >= last->first_epoch;
+}
+
 static const char *
 wrong_field(const struct wire_hello *hello)
 {
@@ -159,6 +179,8 @@ wrong_field(const struct wire_hello *hello)
 	if (hello->size == 0 || hello->size > INT64_MAX ||
 	    hello->size % SECTOR_MIN != 0)
 		return "size";
+	if (is_zero_id(hello->replica_id))
+		return "replica id";
 	if (hello->window == 0)
 		return "window";
 	if (hello->payload_max < PAYLOAD_MIN)
@@ -201,6 +223,9 @@ wire_decode_hello(const unsigned char *bytes, size_t length,
 	    history_decode(bytes + HELLO_FIXED, length - HELLO_FIXED,
 			   &hello.history) < 0)
 		wrong = "history";
+	if (wrong == NULL &&
+	    !is_history_of(&hello.history, hello.disk_id, hello.epoch))
+		wrong = "history for its disk and epoch";
 	if (wrong != NULL)
 		return reason_set(reason, -EPROTO,
 				  "the peer's hello has an impossible %s",
@@ -277,6 +302,9 @@ wire_decode_synced(const unsigned char *bytes, size_t length,
 	taken = history_decode(bytes + SYNCED_FIXED, length - SYNCED_FIXED,
 			       &synced.history);
 	if (taken < 0 || (size_t)taken != length - SYNCED_FIXED)
+		return -EPROTO;
+	if (synced.history.count == 0 ||
+	    !is_history_of(&synced.history, synced.disk_id, synced.epoch))
 		return -EPROTO;
 	*ret_synced = synced;
 	return 0;

@@ -351,6 +351,7 @@ test_the_longest_history_fits_into_a_hello(void **state)
 	(void)state;
 	for (uint64_t i = 0; i < HISTORY_MAX + 10; i++)
 		history_append(&hello.history, i, 100 + i, 0);
+	hello.epoch = 5000;
 	length = wire_encode_hello(&hello, bytes);
 	assert_true(length <= WIRE_HELLO_MAX);
 	assert_int_equal(wire_decode_hello(bytes, length, &back, NULL), 0);
@@ -431,6 +432,7 @@ test_impossible_hellos_are_refused_in_words(void **state)
 		{ 64, 4, 0, "window" },
 		{ 68, 4, 100, "longest payload" },
 		{ 88, 8, 0, "session" },
+		{ 112, 8, 4, "epoch" }, /* before the history's last */
 		{ 152, 1, 0x1b, "name" },
 		{ 155, 1, 'x', NULL }, /* "vm1x" */
 		{ 200, 1, 'x', "name" },
@@ -460,6 +462,18 @@ test_impossible_hellos_are_refused_in_words(void **state)
 			-EPROTO);
 		assert_non_null(strstr(reason.text, cases[i].words));
 	}
+	memset(hello.replica_id, 0, WIRE_ID);
+	length = wire_encode_hello(&hello, bytes);
+	assert_int_equal(wire_decode_hello(bytes, length, &back, &reason),
+			 -EPROTO);
+	assert_non_null(strstr(reason.text, "replica id"));
+	hello = a_hello();
+	memset(hello.disk_id, 0, WIRE_ID);
+	length = wire_encode_hello(&hello, bytes);
+	assert_int_equal(wire_decode_hello(bytes, length, &back, &reason),
+			 -EPROTO);
+	assert_non_null(strstr(reason.text, "disk"));
+	hello = a_hello();
 	length = wire_encode_hello(&hello, bytes);
 	for (size_t cut = 0; cut < length; cut++)
 		assert_int_equal(wire_decode_hello(bytes, cut, &back, NULL),
@@ -514,18 +528,31 @@ test_a_synced_survives_the_way_and_is_checked(void **state)
 
 	(void)state;
 	memset(&synced, 0, sizeof(synced));
-	synced.epoch = 20;
+	synced.epoch = 2000;
 	memset(synced.disk_id, 7, WIRE_ID);
 	for (uint64_t i = 0; i < HISTORY_MAX + 3; i++)
 		history_append(&synced.history, i, 1 + i, 0);
 	length = wire_encode_synced(&synced, bytes);
 	assert_int_equal(wire_decode_synced(bytes, length, &back), 0);
-	assert_true(back.epoch == 20);
+	assert_true(back.epoch == 2000);
 	assert_memory_equal(back.disk_id, synced.disk_id, WIRE_ID);
 	assert_true(history_equal(&back.history, &synced.history));
 	assert_int_equal(wire_decode_synced(bytes, length - 1, &back), -EPROTO);
 	assert_int_equal(wire_decode_synced(bytes, length + 1, &back), -EPROTO);
 	assert_int_equal(wire_decode_synced(bytes, 10, &back), -EPROTO);
+	synced.epoch = 1000; /* before the history's last */
+	length = wire_encode_synced(&synced, bytes);
+	assert_int_equal(wire_decode_synced(bytes, length, &back), -EPROTO);
+	synced.epoch = 2000;
+	memset(synced.disk_id, 0, WIRE_ID);
+	length = wire_encode_synced(&synced, bytes);
+	assert_int_equal(wire_decode_synced(bytes, length, &back), -EPROTO);
+	memset(synced.disk_id, 7, WIRE_ID);
+	synced.history.count = 0;
+	synced.history.dropped = 0;
+	memset(synced.history.digest, 0, HISTORY_DIGEST);
+	length = wire_encode_synced(&synced, bytes);
+	assert_int_equal(wire_decode_synced(bytes, length, &back), -EPROTO);
 }
 
 int
