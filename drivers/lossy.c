@@ -241,6 +241,8 @@ parse_option(struct lossy *lossy, char *word, uint64_t *ret_memory)
 	if (!value)
 		return -EINVAL;
 	*value++ = '\0';
+	if (*value < '0' || *value > '9') /* strto*() take blanks and signs */
+		return -EINVAL;
 	end = number_end = value;
 	if (strcmp(word, "seed") == 0) {
 		lossy->random = strtoull(value, &number_end, 10);
