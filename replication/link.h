@@ -66,6 +66,7 @@ struct link_send {
 	void (*on_ended)(struct link_send *send, int status);
 
 	/* the link's own */
+	struct link *link;
 	struct channel_send channel_send;
 	uint32_t payload_crc; /* computed once, at the first sending */
 	bool on_channel;      /* the transport borrows it */

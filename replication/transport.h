@@ -41,8 +41,9 @@ struct channel_send {
 struct channel_events {
 	/* The connection is up (encrypted, if it is to be). */
 	void (*on_open)(struct channel *channel);
-	/* `payload` (NULL when length is 0) comes from the pool; who is called
-	 * owns it. */
+	/* `payload` (NULL when length is 0) of a sequenced message comes from
+	 * the pool, and who is called owns it; that of a control message is
+	 * the channel's, and good during the call. */
 	void (*on_message)(struct channel *channel,
 			   const struct wire_header *header, void *payload,
 			   size_t length);

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * key - the secret that two replicas share, and what they prove with it.
+ *
+ * The file holds one line of 64 to 128 hexadecimal digits and is readable by
+ * its owner only: `openssl rand -hex 32 >FILE; chmod 600 FILE`.
+ */
+#ifndef REPLICATION_KEY_H
+#define REPLICATION_KEY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "replication/wire.h"
+
+#define KEY_MIN 32 /* bytes */
+#define KEY_MAX 64
+
+struct reason;
+
+/* Returns the length in bytes, or a negative errno and a reason. */
+long key_load(const char *path, unsigned char ret_key[KEY_MAX],
+	      struct reason *reason);
+
+/*
+ * HMAC-SHA256 over who proves (the one who called, or the one who was called),
+ * his hello and the other's; the nonces in them make it good for one connection
+ * only, and the first byte keeps an answer from being sent back.
+ */
+void key_prove(const unsigned char *key, size_t length, bool caller,
+	       const unsigned char *own_hello, size_t own_length,
+	       const unsigned char *peer_hello, size_t peer_length,
+	       unsigned char ret_mac[WIRE_MAC]);
+
+/* In a time that does not depend on where they differ. */
+bool key_equal(const unsigned char *a, const unsigned char *b);
+
+#endif

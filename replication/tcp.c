@@ -1,0 +1,623 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * tcp - messages over a TCP connection.
+ *
+ * Headers and control payloads come into a buffer of the channel's own, many
+ * with one system call; what is left of a sequenced payload goes straight into
+ * its buffer of the pool.  A pool without room stops the reading, and so the
+ * peer.  Control messages never wait for the pool: acknowledgements free it.
+ *
+ * Names are looked up anew at each connect, on a helper thread, and each of
+ * their addresses is tried in turn.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/io.h"
+#include "core/log.h"
+#include "core/pool.h"
+#include "core/reason.h"
+#include "core/stream.h"
+#include "replication/transport.h"
+
+#define BUFFER_BYTES (64u << 10) /* above the longest control message */
+#define TURN_MAX     64		 /* messages of one turn */
+
+struct lookup {
+	struct io_call call;
+	struct tcp_channel *channel; /* borrowed; NULL: it was closed */
+	char host[256], port[16];
+	struct addrinfo *found; /* owned */
+};
+
+struct tcp_channel {
+	struct channel channel;
+	struct transport_context context;
+	struct stream stream;
+	bool is_open;
+	bool told_open;
+
+	/* connecting */
+	struct lookup *lookup;	/* owned, or his own when it has to go on */
+	struct addrinfo *found; /* owned */
+	struct addrinfo *next;
+	int fd; /* of a connect under way; -1 without */
+	struct watch watch;
+	int error; /* the last address's */
+
+	/* closing, from the loop */
+	struct task task;
+	int close_error;
+	struct reason close_reason;
+
+	/* receiving */
+	char buffer[BUFFER_BYTES];
+	size_t begin, end; /* what of it is not taken yet */
+	struct wire_header header;
+	bool has_header;
+	char *payload; /* owned, of the pool */
+	size_t have;   /* of it */
+	struct pool_waiter waiter;
+	bool waiting;
+	bool *gone; /* told by close() to a handler on the stack */
+};
+
+struct tcp_acceptor {
+	struct acceptor acceptor;
+	struct transport_context context;
+	struct listener listener;
+};
+
+static void take_messages(struct tcp_channel *tcp);
+
+static struct tcp_channel *
+tcp_of(struct channel *channel)
+{
+	return container_of(channel, struct tcp_channel, channel);
+}
+
+/* --- the end --- */
+
+/* From the loop, once. */
+static void
+fail(struct tcp_channel *tcp, int error, const struct reason *reason)
+{
+	if (tcp->close_error != 0)
+		return;
+	tcp->close_error = error;
+	if (reason != NULL)
+		tcp->close_reason = *reason;
+	else
+		(void)reason_set(&tcp->close_reason, error, "%s",
+				 strerror(-error));
+	task_post(&tcp->task);
+}
+
+static void
+stop_connecting(struct tcp_channel *tcp)
+{
+	watch_close(&tcp->watch);
+	if (tcp->fd >= 0)
+		close(tcp->fd);
+	tcp->fd = -1;
+	if (tcp->found != NULL)
+		freeaddrinfo(tcp->found);
+	tcp->found = NULL;
+	tcp->next = NULL;
+}
+
+static void
+tcp_close(struct channel *channel)
+{
+	struct tcp_channel *tcp = tcp_of(channel);
+
+	if (tcp->gone != NULL)
+		*tcp->gone = true;
+	task_cancel(&tcp->task);
+	if (tcp->lookup != NULL)
+		tcp->lookup->channel = NULL; /* it frees itself */
+	stop_connecting(tcp);
+	if (tcp->waiting)
+		pool_cancel(tcp->context.pool, &tcp->waiter);
+	pool_put(tcp->context.pool, tcp->payload);
+	if (tcp->is_open)
+		stream_close(&tcp->stream);
+	free(tcp);
+}
+
+/* --- receiving --- */
+
+static void
+receive(struct tcp_channel *tcp)
+{
+	uint32_t length = wire_payload(&tcp->header);
+
+	if (tcp->payload != NULL && tcp->begin == tcp->end) {
+		stream_receive(&tcp->stream, tcp->payload + tcp->have, 1,
+			       length - tcp->have);
+		return;
+	}
+	memmove(tcp->buffer, tcp->buffer + tcp->begin, tcp->end - tcp->begin);
+	tcp->end -= tcp->begin;
+	tcp->begin = 0;
+	stream_receive(&tcp->stream, tcp->buffer + tcp->end, 1,
+		       BUFFER_BYTES - tcp->end);
+}
+
+static void
+on_buffer(struct pool_waiter *waiter, void *buffer)
+{
+	struct tcp_channel *tcp =
+		container_of(waiter, struct tcp_channel, waiter);
+
+	tcp->waiting = false;
+	tcp->payload = buffer;
+	take_messages(tcp);
+}
+
+/* Whether there is a buffer for the payload. */
+static bool
+take_payload_buffer(struct tcp_channel *tcp, uint32_t length)
+{
+	if (tcp->payload != NULL)
+		return true;
+	tcp->have = 0;
+	tcp->payload = pool_get(tcp->context.pool, length);
+	if (tcp->payload != NULL)
+		return true;
+	tcp->waiting = true;
+	pool_wait(tcp->context.pool, &tcp->waiter, length);
+	return false;
+}
+
+/* Move what came of a payload; whether it is whole. */
+static bool
+fill_payload(struct tcp_channel *tcp, uint32_t length)
+{
+	size_t take = tcp->end - tcp->begin;
+
+	if (take > length - tcp->have)
+		take = length - tcp->have;
+	memcpy(tcp->payload + tcp->have, tcp->buffer + tcp->begin, take);
+	tcp->have += take;
+	tcp->begin += take;
+	return tcp->have == length;
+}
+
+enum taken {
+	TAKEN,
+	TAKE_MORE,
+	TAKE_WAIT,
+	TAKE_GONE
+};
+
+/* One message, if it is here. */
+static enum taken
+take_message(struct tcp_channel *tcp)
+{
+	struct reason reason = { "" };
+	bool gone = false;
+	void *payload = NULL;
+	uint32_t length;
+
+	if (!tcp->has_header) {
+		if (tcp->end - tcp->begin < WIRE_HEADER)
+			return TAKE_MORE;
+		if (wire_decode((unsigned char *)tcp->buffer + tcp->begin,
+				&tcp->header, &reason) < 0) {
+			fail(tcp, -EPROTO, &reason);
+			return TAKE_WAIT;
+		}
+		tcp->begin += WIRE_HEADER;
+		tcp->has_header = true;
+	}
+	length = wire_payload(&tcp->header);
+	if (length > 0 && wire_is_sequenced(tcp->header.type)) {
+		if (!take_payload_buffer(tcp, length))
+			return TAKE_WAIT;
+		if (!fill_payload(tcp, length))
+			return TAKE_MORE;
+		payload = tcp->payload;
+		tcp->payload = NULL;
+	} else if (length > 0) {
+		if (length > BUFFER_BYTES - WIRE_HEADER) {
+			(void)reason_set(&reason, -EPROTO,
+					 "a control message of %u bytes",
+					 length);
+			fail(tcp, -EPROTO, &reason);
+			return TAKE_WAIT;
+		}
+		if (tcp->end - tcp->begin < length)
+			return TAKE_MORE;
+		payload = tcp->buffer + tcp->begin;
+		tcp->begin += length;
+	}
+	tcp->has_header = false;
+	tcp->gone = &gone;
+	tcp->channel.events->on_message(&tcp->channel, &tcp->header, payload,
+					length);
+	if (gone)
+		return TAKE_GONE;
+	tcp->gone = NULL;
+	return TAKEN;
+}
+
+static void
+take_messages(struct tcp_channel *tcp)
+{
+	for (int i = 0; i < TURN_MAX; i++) {
+		switch (take_message(tcp)) {
+		case TAKEN:
+			break;
+		case TAKE_MORE:
+			receive(tcp);
+			return;
+		case TAKE_WAIT:
+		case TAKE_GONE:
+			return;
+		}
+	}
+	task_post(&tcp->task);
+}
+
+static void
+on_receive(struct stream *stream, ssize_t received)
+{
+	struct tcp_channel *tcp =
+		container_of(stream, struct tcp_channel, stream);
+
+	if (received <= 0) {
+		fail(tcp, received < 0 ? (int)received : -ECONNRESET, NULL);
+		return;
+	}
+	if (tcp->payload != NULL && tcp->begin == tcp->end)
+		tcp->have += (size_t)received;
+	else
+		tcp->end += (size_t)received;
+	take_messages(tcp);
+}
+
+static const struct stream_ops stream_ops = { .on_receive = on_receive };
+
+/* --- opening --- */
+
+static void
+open_stream(struct tcp_channel *tcp, int fd)
+{
+	int r = stream_open(&tcp->stream, tcp->context.loop, fd, &stream_ops);
+
+	if (r < 0) {
+		fail(tcp, r, NULL);
+		return;
+	}
+	tcp->is_open = true;
+	task_post(&tcp->task); /* on_open */
+}
+
+/* on_close, on_open, or messages beyond a turn: whatever is due. */
+static void
+on_task(struct task *task)
+{
+	struct tcp_channel *tcp = container_of(task, struct tcp_channel, task);
+	bool gone = false;
+
+	if (tcp->close_error != 0) {
+		tcp->channel.events->on_close(&tcp->channel, tcp->close_error,
+					      &tcp->close_reason);
+		return;
+	}
+	if (!tcp->told_open) {
+		tcp->told_open = true;
+		tcp->gone = &gone;
+		tcp->channel.events->on_open(&tcp->channel);
+		if (gone)
+			return;
+		tcp->gone = NULL;
+	}
+	take_messages(tcp);
+}
+
+static struct tcp_channel *
+channel_new(const struct transport_context *context)
+{
+	struct tcp_channel *tcp = calloc(1, sizeof(*tcp));
+
+	if (tcp == NULL)
+		return NULL;
+	tcp->channel.transport = &transport_tcp;
+	tcp->context = *context;
+	tcp->fd = -1;
+	task_init(&tcp->task, context->loop, on_task);
+	pool_waiter_init(&tcp->waiter, on_buffer);
+	return tcp;
+}
+
+/* --- connecting --- */
+
+/* "host:port", "[::1]:port". */
+static int
+split_address(const char *address, char host[256], char port[16],
+	      struct reason *reason)
+{
+	const char *colon = strrchr(address, ':');
+	size_t length = colon == NULL ? 0 : (size_t)(colon - address);
+
+	if (length > 2 && address[0] == '[' && colon[-1] == ']') {
+		address++;
+		length -= 2;
+	}
+	if (length == 0 || length >= 256 || strlen(colon + 1) >= 16 ||
+	    colon[1] == '\0' || colon[1 + strspn(colon + 1, "0123456789")])
+		return reason_set(reason, -EINVAL,
+				  "'%s' is no address: write HOST:PORT",
+				  address);
+	memcpy(host, address, length);
+	host[length] = '\0';
+	(void)snprintf(port, 16, "%s", colon + 1);
+	return 0;
+}
+
+static void address_failed(struct tcp_channel *tcp, int error);
+
+static void
+on_connected(struct watch *watch, unsigned int events)
+{
+	struct tcp_channel *tcp =
+		container_of(watch, struct tcp_channel, watch);
+	socklen_t size = sizeof(int);
+	int error = 0, fd = tcp->fd;
+
+	(void)events;
+	watch_close(watch);
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+		error = errno;
+	if (error != 0) {
+		close(fd);
+		tcp->fd = -1;
+		address_failed(tcp, -error);
+		return;
+	}
+	tcp->fd = -1;
+	stop_connecting(tcp);
+	open_stream(tcp, fd);
+}
+
+static void
+try_next(struct tcp_channel *tcp)
+{
+	struct addrinfo *address = tcp->next;
+	struct reason reason;
+	int r;
+
+	if (address == NULL) {
+		(void)reason_set(&reason, tcp->error, "cannot be reached: %s",
+				 strerror(-tcp->error));
+		fail(tcp, tcp->error, &reason);
+		return;
+	}
+	tcp->next = address->ai_next;
+	tcp->fd = socket(address->ai_family,
+			 SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (tcp->fd < 0) {
+		address_failed(tcp, -errno);
+		return;
+	}
+	r = connect(tcp->fd, address->ai_addr, address->ai_addrlen);
+	if (r < 0 && errno != EINPROGRESS) {
+		r = -errno;
+		close(tcp->fd);
+		tcp->fd = -1;
+		address_failed(tcp, r);
+		return;
+	}
+	r = watch_open(&tcp->watch, tcp->context.loop, tcp->fd, WATCH_WRITE,
+		       on_connected);
+	if (r < 0)
+		fail(tcp, r, NULL);
+}
+
+static void
+address_failed(struct tcp_channel *tcp, int error)
+{
+	tcp->error = error;
+	try_next(tcp);
+}
+
+/* On a helper thread. */
+static int
+look_up(void *arg)
+{
+	struct lookup *lookup = arg;
+	struct addrinfo hints = { .ai_family = AF_UNSPEC,
+				  .ai_socktype = SOCK_STREAM,
+				  .ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV };
+	int r = getaddrinfo(lookup->host, lookup->port, &hints, &lookup->found);
+
+	return r == 0 ? 0 : -EHOSTUNREACH;
+}
+
+static void
+on_looked_up(struct io_call *call, int result)
+{
+	struct lookup *lookup = container_of(call, struct lookup, call);
+	struct tcp_channel *tcp = lookup->channel;
+	struct reason reason;
+
+	if (tcp == NULL) {
+		if (result == 0)
+			freeaddrinfo(lookup->found);
+		free(lookup);
+		return;
+	}
+	tcp->lookup = NULL;
+	if (result < 0) {
+		(void)reason_set(&reason, result, "the host %s cannot be found",
+				 lookup->host);
+		fail(tcp, result, &reason);
+	} else {
+		tcp->found = lookup->found;
+		tcp->next = tcp->found;
+		tcp->error = -EHOSTUNREACH;
+		try_next(tcp);
+	}
+	free(lookup);
+}
+
+static struct channel *
+tcp_connect(const struct transport_context *context, const char *address,
+	    const struct channel_events *events, void *owner,
+	    struct reason *reason)
+{
+	struct tcp_channel *tcp = channel_new(context);
+	struct lookup *lookup = calloc(1, sizeof(*lookup));
+
+	if (tcp == NULL || lookup == NULL ||
+	    split_address(address, lookup->host, lookup->port, reason) < 0) {
+		free(tcp);
+		free(lookup);
+		return NULL;
+	}
+	(void)snprintf(tcp->channel.peer, sizeof(tcp->channel.peer), "tcp://%s",
+		       address);
+	tcp->channel.events = events;
+	tcp->channel.owner = owner;
+	tcp->lookup = lookup;
+	lookup->channel = tcp;
+	lookup->call.call = look_up;
+	lookup->call.arg = lookup;
+	lookup->call.on_done = on_looked_up;
+	io_call(context->io, &lookup->call);
+	return &tcp->channel;
+}
+
+/* --- listening --- */
+
+static void
+name_peer(struct tcp_channel *tcp, int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t size = sizeof(address);
+	char host[64] = "?", port[16] = "?";
+
+	if (getpeername(fd, (struct sockaddr *)&address, &size) == 0)
+		(void)getnameinfo((struct sockaddr *)&address, size, host,
+				  sizeof(host), port, sizeof(port),
+				  NI_NUMERICHOST | NI_NUMERICSERV);
+	(void)snprintf(tcp->channel.peer, sizeof(tcp->channel.peer),
+		       strchr(host, ':') ? "tcp://[%s]:%s" : "tcp://%s:%s",
+		       host, port);
+}
+
+static void
+on_accept(struct listener *listener, int fd)
+{
+	struct tcp_acceptor *acceptor =
+		container_of(listener, struct tcp_acceptor, listener);
+	struct tcp_channel *tcp = channel_new(&acceptor->context);
+
+	if (tcp == NULL) {
+		close(fd);
+		return;
+	}
+	name_peer(tcp, fd);
+	open_stream(tcp, fd);
+	acceptor->acceptor.on_accept(&acceptor->acceptor, &tcp->channel);
+}
+
+static struct acceptor *
+tcp_listen(const struct transport_context *context, const char *address,
+	   void (*on_accepted)(struct acceptor *, struct channel *),
+	   void *owner, struct reason *reason)
+{
+	struct tcp_acceptor *acceptor = calloc(1, sizeof(*acceptor));
+	char name[300];
+
+	if (acceptor == NULL)
+		return NULL;
+	acceptor->context = *context;
+	acceptor->acceptor.transport = &transport_tcp;
+	acceptor->acceptor.on_accept = on_accepted;
+	acceptor->acceptor.owner = owner;
+	(void)snprintf(name, sizeof(name), "tcp:%s", address);
+	if (listener_open(&acceptor->listener, context->loop, name, 0, -1,
+			  on_accept, reason) < 0) {
+		free(acceptor);
+		return NULL;
+	}
+	(void)snprintf(acceptor->acceptor.address,
+		       sizeof(acceptor->acceptor.address), "%s",
+		       acceptor->listener.name);
+	return &acceptor->acceptor;
+}
+
+static void
+tcp_stop(struct acceptor *base)
+{
+	struct tcp_acceptor *acceptor =
+		container_of(base, struct tcp_acceptor, acceptor);
+
+	listener_close(&acceptor->listener);
+	free(acceptor);
+}
+
+/* --- sending --- */
+
+static struct stream_send *
+stream_send_of(struct channel_send *send)
+{
+	return (struct stream_send *)(void *)send->private;
+}
+
+static_assert(sizeof(struct stream_send) + sizeof(void *) <=
+		      sizeof(((struct channel_send *)0)->private),
+	      "a send of a stream fits into one of a channel");
+
+static void
+on_sent(struct stream_send *out, int error)
+{
+	struct channel_send *send =
+		container_of((void *)out, struct channel_send, private);
+
+	send->on_done(send, error);
+}
+
+static void
+tcp_send(struct channel *channel, struct channel_send *send)
+{
+	struct stream_send *out = stream_send_of(send);
+
+	out->iov[0].iov_base = send->header;
+	out->iov[0].iov_len = WIRE_HEADER;
+	out->iov_count = 1;
+	if (send->length > 0) {
+		out->iov[1].iov_base = (void *)(uintptr_t)send->payload;
+		out->iov[1].iov_len = send->length;
+		out->iov_count = 2;
+	}
+	out->length = WIRE_HEADER + send->length;
+	out->on_done = on_sent;
+	stream_send(&tcp_of(channel)->stream, out);
+}
+
+static bool
+tcp_is_private(const struct channel *channel)
+{
+	(void)channel;
+	return false;
+}
+
+const struct transport transport_tcp = {
+	.scheme = "tcp",
+	.listen = tcp_listen,
+	.stop = tcp_stop,
+	.connect = tcp_connect,
+	.send = tcp_send,
+	.close = tcp_close,
+	.is_private = tcp_is_private,
+};
