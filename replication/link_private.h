@@ -9,9 +9,10 @@
 #include "core/loop.h"
 #include "replication/link.h"
 
-#define LINK_CONNECTIONS_MAX 4 /* open or being opened, one in use among them  \
-				*/
-#define LINK_CONTROLS 8	       /* control messages on their way */
+#define LINK_CONNECTIONS_MAX                                                   \
+	4		/* open or being opened, one in use among them         \
+			 */
+#define LINK_CONTROLS 8 /* control messages on their way */
 #define LINK_ACKS_MAX (2 * LINK_WINDOW_MAX)
 
 /* A control message with room for its payload. */

@@ -107,7 +107,7 @@ take_option(td_driver_t *driver, const char *key, const char *value)
 	static const char *const losses[] = { "continue", "freeze", NULL };
 	struct remus *remus = driver->data;
 	struct replica_options *options = &remus->options;
-	int index, r;
+	int index = 0, r;
 
 	if (strcmp(key, "role") == 0) {
 		r = take_word(driver, key, value, roles, &index);

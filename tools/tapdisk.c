@@ -8,11 +8,15 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "core/image.h"
 #include "core/log.h"
 #include "core/reason.h"
 #include "drivers/drivers.h"
+#include "replication/metadata.h"
+#include "replication/remus.h"
+#include "replication/transport.h"
 #include "tools/tapdisk/daemon.h"
 #include "tools/tapdisk/frontend.h"
 #include "tools/tapdisk/options.h"
@@ -29,7 +33,25 @@ static const struct driver_type types[] = {
 	  "[RULES]: a filter that fails, delays, hangs, corrupts" },
 	{ "lossy", -1, &tapdisk_lossy,
 	  "[OPTIONS]: a filter that forgets what is not flushed" },
+	{ "remus", -1, &tapdisk_remus,
+	  "role=ROLE,listen=URL,peer=URL,...: a filter that mirrors" },
 	{ NULL, -1, NULL, NULL },
+};
+
+static const struct transport *const transports[] = { &transport_tcp, NULL };
+
+static bool
+is_file(const char *path)
+{
+	struct stat stat_buffer;
+
+	return stat(path, &stat_buffer) == 0 && S_ISREG(stat_buffer.st_mode);
+}
+
+const struct remus_program remus_program = {
+	.transports = transports,
+	.open_store = store_open_file,
+	.is_file = is_file,
 };
 
 static const struct frontend *const frontends[] = { &frontend_nbd, NULL };

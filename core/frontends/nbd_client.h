@@ -121,6 +121,7 @@ struct nbd_listener {
 struct nbd_server {
 	struct loop *loop; /* borrowed, as the next two */
 	struct vbd *vbd;
+	struct vbd_listener vbd_listener;
 	struct pool *pool;
 	bool read_only;
 	enum nbd_tls tls;

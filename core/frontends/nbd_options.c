@@ -89,6 +89,7 @@ static void
 take_export_name(struct nbd_client *client, const char *name, size_t length)
 {
 	int export = nbd_export_find(client->server, name, length);
+	struct reason reason = { "" };
 	char *at = client->out;
 
 	/* this option knows no replies: who is refused is cut off */
@@ -96,10 +97,10 @@ take_export_name(struct nbd_client *client, const char *name, size_t length)
 		nbd_client_drop(client, "TLS is required");
 		return;
 	}
-	if (export < 0 || vbd_state(client->server->vbd) == VBD_CLOSED) {
-		nbd_client_drop(client, "it asks for export \"%.*s\", which %s",
+	if (export < 0 || vbd_admits(client->server->vbd, &reason) < 0) {
+		nbd_client_drop(client, "it asks for export \"%.*s\": %s",
 				(int)(length < 64 ? length : 64), name,
-				export < 0 ? "does not exist" : "is not open");
+				export < 0 ? "there is none" : reason.text);
 		return;
 	}
 	nbd_put64(&at, nbd_export_size(client->server));
@@ -211,6 +212,7 @@ take_go(struct nbd_client *client, uint32_t option, const char *data,
 	const struct nbd_server *server = client->server;
 	const char *name = NULL;
 	size_t name_length = 0;
+	struct reason reason = { "" };
 	unsigned int count;
 	int export;
 
@@ -240,6 +242,11 @@ take_go(struct nbd_client *client, uint32_t option, const char *data,
 	if (vbd_state(server->vbd) == VBD_CLOSED) {
 		nbd_option_refuse(client, option, NBD_REP_ERR_UNKNOWN,
 				  "no image is open: open one with tap-ctl");
+		return;
+	}
+	if (vbd_admits(server->vbd, &reason) < 0) {
+		nbd_option_refuse(client, option, NBD_REP_ERR_POLICY, "%s",
+				  reason.text);
 		return;
 	}
 	tell_all(client, option, export, data, count);

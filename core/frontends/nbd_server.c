@@ -77,6 +77,21 @@ nbd_server_drop_clients(struct nbd_server *server)
 		nbd_client_end(client);
 }
 
+/* The disk is no longer for guests, on this host: see td_set_service(). */
+static void
+on_vbd_change(struct vbd_listener *listener)
+{
+	struct nbd_server *server =
+		container_of(listener, struct nbd_server, vbd_listener);
+	struct reason reason;
+
+	if (server->client_count > 0 && vbd_state(server->vbd) == VBD_RUNNING &&
+	    vbd_admits(server->vbd, &reason) < 0) {
+		log_warn("nbd", "clients are sent away: %s", reason.text);
+		nbd_server_drop_clients(server);
+	}
+}
+
 /* --- birth and death --- */
 
 static int
@@ -177,6 +192,8 @@ nbd_server_new(struct loop *loop, struct vbd *vbd, struct pool *pool,
 	server->stall_ns = options->stall_ns > 0 ? options->stall_ns
 						 : NBD_STALL_S * NS_PER_S;
 	INIT_LIST_HEAD(&server->clients);
+	server->vbd_listener.on_change = on_vbd_change;
+	vbd_listen(vbd, &server->vbd_listener);
 	if (set_up(server, options, reason) < 0)
 		return nbd_server_free(server);
 	return server;
@@ -189,6 +206,7 @@ nbd_server_free(struct nbd_server *server)
 
 	if (server == NULL)
 		return NULL;
+	vbd_unlisten(&server->vbd_listener);
 	close_listeners(server);
 	list_for_each_entry_safe (client, spare, &server->clients, entry) {
 		nbd_client_end(client);

@@ -188,6 +188,7 @@ assemble(struct daemon *daemon, const struct driver_type *types,
 	daemon->vbd = vbd_new(daemon->loop, daemon->io, types);
 	if (!daemon->vbd)
 		return reason_set(reason, -ENOMEM, "out of memory");
+	vbd_set_pool(daemon->vbd, daemon->pool);
 	disk_init(daemon);
 	events_init(daemon);
 	daemon->control = control_new(

@@ -1,0 +1,67 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""A client that keeps account of what was acknowledged.
+
+ack_log.py write URI LOG   writes blocks at random, each with its number in it,
+                           until the server goes away; a line "block number"
+                           in LOG for each write that was acknowledged
+ack_log.py check URI LOG   each block holds the last acknowledged number, or a
+                           later one that was under way at the end
+"""
+import random
+import struct
+import sys
+
+import nbd
+
+BLOCK = 4096
+BLOCKS = 1024
+
+
+def connect(uri):
+    handle = nbd.NBD()
+    handle.connect_uri(uri)
+    return handle
+
+
+def write(uri, path):
+    handle = connect(uri)
+    with open(path, "w", buffering=1, encoding="ascii") as log:
+        number = 0
+        while True:
+            number += 1
+            block = random.randrange(BLOCKS)
+            data = struct.pack("<Q", number) * (BLOCK // 8)
+            try:
+                handle.pwrite(data, block * BLOCK)
+            except nbd.Error:
+                log.write(f"{block} {-number}\n")
+                break
+            log.write(f"{block} {number}\n")
+
+
+def check(uri, path):
+    last, pending = {}, {}
+    with open(path, encoding="ascii") as log:
+        for line in log:
+            block, number = map(int, line.split())
+            if number > 0:
+                last[block] = number
+            else:
+                pending[block] = -number
+    handle = connect(uri)
+    wrong = 0
+    for block, number in last.items():
+        data = handle.pread(BLOCK, block * BLOCK)
+        allowed = [number] + ([pending[block]] if block in pending else [])
+        if data not in [struct.pack("<Q", n) * (BLOCK // 8) for n in allowed]:
+            found = struct.unpack_from("<Q", data)[0]
+            print(f"block {block}: {found} instead of {number}")
+            wrong += 1
+    print(f"{len(last)} blocks checked, {wrong} wrong")
+    sys.exit(1 if wrong or not last else 0)
+
+
+if __name__ == "__main__":
+    {"write": write, "check": check}[sys.argv[1]](sys.argv[2], sys.argv[3])
+
