@@ -356,7 +356,7 @@ on_advance(struct task *task)
 {
 	struct replica *replica = container_of(task, struct replica, advance);
 
-	if (replica->stepping)
+	if (replica->stepping || replica->left)
 		return;
 	if (replica->state != REPLICA_FAILED) {
 		if (replica->spoil)

@@ -390,8 +390,8 @@ command_demote(struct replica *replica, struct reason *reason)
 static void
 leave_done(struct replica *replica)
 {
+	replica->left = true; /* first: nothing may follow, no M3 either */
 	end(replica);
-	replica->left = true;
 	link_stop(replica->link);
 	td_complete_request(replica->leave_treq, replica->leave_error);
 }

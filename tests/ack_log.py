@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A client that keeps account of what was acknowledged.
 
-ack_log.py write URI LOG   writes blocks at random, each with its number in it,
+ack_log.py write URI LOG [BLOCKS]
+                           writes blocks at random, each with its number in it,
                            until the server goes away; a line "block number"
-                           in LOG for each write that was acknowledged
+                           in LOG for each write that was acknowledged.  The
+                           file BLOCKS lists the blocks (4096 bytes) to write
 ack_log.py check URI LOG   each block holds the last acknowledged number, or a
                            later one that was under way at the end
 """
@@ -15,7 +17,7 @@ import sys
 import nbd
 
 BLOCK = 4096
-BLOCKS = 1024
+BLOCKS = range(1024)
 
 
 def connect(uri):
@@ -24,13 +26,17 @@ def connect(uri):
     return handle
 
 
-def write(uri, path):
+def write(uri, path, list_path=None):
     handle = connect(uri)
+    blocks = BLOCKS
+    if list_path:
+        with open(list_path, encoding="ascii") as text:
+            blocks = [int(word) for word in text.read().split()]
     with open(path, "w", buffering=1, encoding="ascii") as log:
         number = 0
         while True:
             number += 1
-            block = random.randrange(BLOCKS)
+            block = random.choice(blocks)
             data = struct.pack("<Q", number) * (BLOCK // 8)
             try:
                 handle.pwrite(data, block * BLOCK)
@@ -63,5 +69,5 @@ def check(uri, path):
 
 
 if __name__ == "__main__":
-    {"write": write, "check": check}[sys.argv[1]](sys.argv[2], sys.argv[3])
+    {"write": write, "check": check}[sys.argv[1]](*sys.argv[2:])
 

@@ -44,7 +44,7 @@ offers "tap-ctl pause -n " "mail web"
 offers "tap-ctl pause --name w" "web"
 offers "tap-ctl pause -p $pid" "$pid"
 offers "tap-ctl free -m " 0
-offers "tap-ctl create -a r" "ram:"
+offers "tap-ctl create -a r" "ram: remus:"
 offers "tap-ctl create -a aio:d" "disk.img"
 offers "tap-ctl create -a 'fault:|ai" "fault:|aio:"
 offers "tap-ctl create -a 'fault:|aio:d" "fault:|aio:disk.img"

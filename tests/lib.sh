@@ -112,6 +112,28 @@ tcp_port() {
     done | sort -u | head -n 1 | { read -r link && echo $((16#$link)); }
 }
 
+# free_port: a TCP port of this host that nobody has now.
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])'
+}
+
+# replica_status NAME MEMBER: of a disk's remus driver; MEMBER is Python, as
+# '["link"]["state"]'.
+replica_status() {
+    "$BUILD/tap-ctl" stats --run-dir "$run_dir" -n "$1" | python3 -c '
+import json, sys
+disk = json.load(sys.stdin)
+image = next(i for i in disk["images"] if i["type"] == "remus")["driver"]
+value = eval("image" + sys.argv[1])
+print(value if isinstance(value, str) else json.dumps(value))' "$2"
+}
+
+# replica_is NAME MEMBER VALUE
+replica_is() {
+    [ "$(replica_status "$1" "$2")" = "$3" ]
+}
+
 uri_of() { # NAME
     echo "nbd+unix:///?socket=$work/$1.sock"
 }

@@ -12,24 +12,6 @@
 need socat nbdcopy python3 pkill
 export PATH=$BUILD:$PATH TAPDISK_RUN_DIR=$run_dir
 
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0))
-print(s.getsockname()[1])'
-}
-
-status_of() { # NAME MEMBER: of the remus driver, as JSON tells it
-    tap-ctl stats -n "$1" | python3 -c '
-import json, sys
-disk = json.load(sys.stdin)
-image = next(i for i in disk["images"] if i["type"] == "remus")["driver"]
-value = eval("image" + sys.argv[1])
-print(json.dumps(value) if not isinstance(value, str) else value)' "$2"
-}
-
-is() { # NAME MEMBER VALUE
-    [ "$(status_of "$1" "$2")" = "$3" ]
-}
-
 times=ping-ms=50,dead-ms=1500,grace-ms=3000,connect-ms=50,retry-ms=200
 port_a=$(free_port) port_b=$(free_port) port_proxy=$(free_port)
 
@@ -66,58 +48,71 @@ proxy
 start a primary "$port_a" "$port_proxy"
 pid_a=$pid
 nbdcopy --flush "$work/source" "$(uri_of a)"
-wait_until is a '["in_sync"]' true
+wait_until replica_is a '["in_sync"]' true
 cmp "$work/a.img" "$work/source"
 cmp "$work/a.img" "$work/b.img"
 
 # A flap within the grace time: no copy, every write once.
-copied=$(status_of a '["resync_bytes"] + image["resync_zeroed_bytes"]')
+copied=$(replica_status a '["resync_bytes"] + image["resync_zeroed_bytes"]')
 "$TOP/tests/ack_log.py" write "$(uri_of a)" "$work/acks" &
 writer=$!
 pids+=("$writer")
 for flap in 1 2 3; do
     wait_until acked $((flap * 50))
     cut_connection
-    wait_until is a '["link"]["reconnects"]' $flap
+    wait_until replica_is a '["link"]["reconnects"]' $flap
 done
-[ "$(status_of a '["resync_bytes"] + image["resync_zeroed_bytes"]')" = \
+[ "$(replica_status a '["resync_bytes"] + image["resync_zeroed_bytes"]')" = \
     "$copied" ] || fail "a flap cost a copy"
-wait_until is a '["in_sync"]' true
+wait_until replica_is a '["in_sync"]' true
 
 # The primary dies while it is written to.
 wait_until acked 300
 kill_tapdisk "$pid_a"
 wait "$writer" 2>/dev/null || true
-wait_until is b '["link"]["state"]' broken
+wait_until replica_is b '["link"]["state"]' broken
 tap-ctl driver -n b remus promote
-wait_until is b '["state"]' solo
+wait_until replica_is b '["state"]' solo
 "$TOP/tests/ack_log.py" check "$(uri_of b)" "$work/acks"
 
 # The old one starts as if nothing had happened: it serves nobody.
 start a primary "$port_a" "$port_b"
-wait_until is a '["state"]' waiting
+wait_until replica_is a '["state"]' waiting
 expect_failure 'replied with error' nbdinfo "$(uri_of a)"
 sleep 0.3
-is a '["state"]' waiting || fail "an old primary went on"
+replica_is a '["state"]' waiting || fail "an old primary went on"
 stop_tapdisk "$pid"
 
 # As a secondary it becomes a copy.
 start a secondary "$port_a" "$port_b"
 pid_a=$pid
-wait_until is b '["in_sync"]' true
-wait_until is a '["state"]' synced
+wait_until replica_is b '["in_sync"]' true
+wait_until replica_is a '["state"]' synced
 "$TOP/tests/ack_log.py" check "$(uri_of b)" "$work/acks"
 
 # A clean hand-over, and back to work on the other host.
 tap-ctl driver -n b remus demote
-wait_until is a '["state"]' paired
-wait_until is b '["state"]' synced
+wait_until replica_is a '["state"]' paired
+wait_until replica_is b '["state"]' synced
 "$TOP/tests/ack_log.py" check "$(uri_of a)" "$work/acks"
 nbdcopy --flush "$work/source" "$(uri_of a)"
 cmp "$work/a.img" "$work/b.img"
 
-# A secondary that left cleanly is out of date, and says so.
+# Both stop cleanly.  The primary does not go on alone by that: started again,
+# it waits for the one that may be in sync.
+stop_tapdisk "$pid_a"
 stop_tapdisk "$pid_b"
-wait_until is a '["state"]' solo
+start a primary "$port_a" "$port_b"
+pid_a=$pid
+replica_is a '["state"]' waiting || fail "it did not wait for its peer"
+start b secondary "$port_b" "$port_proxy"
+pid_b=$pid
+wait_until replica_is a '["in_sync"]' true
+cmp "$work/a.img" "$work/b.img"
+
+# A secondary that left while the primary went on is out of date, and says so.
+stop_tapdisk "$pid_b"
+wait_until replica_is a '["state"]' solo
+stop_tapdisk "$pid_a"
 start b secondary "$port_b" "$port_proxy"
 expect_failure 'out of date' tap-ctl driver -n b remus promote
