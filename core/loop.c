@@ -453,3 +453,16 @@ loop_advance(struct loop *loop, uint64_t ns)
 	}
 	loop->simulated_ns = end;
 }
+
+uint64_t
+loop_next(const struct loop *loop)
+{
+	uint64_t now = loop_now(loop);
+
+	if (!list_empty(&loop->tasks))
+		return now;
+	if (loop->timers == 0)
+		return UINT64_MAX;
+	return loop->heap[1]->expires_ns > now ? loop->heap[1]->expires_ns
+					       : now;
+}

@@ -46,6 +46,9 @@ int loop_turn(struct loop *loop, uint64_t wait_ns);
  * timers in order on the way. */
 void loop_run_until_idle(struct loop *loop);
 void loop_advance(struct loop *loop, uint64_t ns);
+/* When something is due, in loop_now() time: now for a task; UINT64_MAX if
+ * nothing is. */
+uint64_t loop_next(const struct loop *loop);
 
 /* At most so long does a turn poll before it sleeps; adapted downwards while
  * polling finds nothing, off when idle.  0 (the default) never polls. */

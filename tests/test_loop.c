@@ -211,6 +211,29 @@ test_a_real_loop_sleeps_until_its_timer_with_and_without_polling(void **state)
 	}
 }
 
+static void
+test_a_loop_tells_when_something_is_due(void **state)
+{
+	struct loop *loop = loop_new_simulated();
+	struct thing thing = { .count = 0 };
+
+	(void)state;
+	assert_true(loop_next(loop) == UINT64_MAX);
+	timer_init(&thing.timer, loop, count_timer);
+	timer_set(&thing.timer, 5 * NS_PER_MS);
+	loop_advance(loop, 2 * NS_PER_MS);
+	assert_int_equal(loop_next(loop), 5 * NS_PER_MS);
+	task_init(&thing.task, loop, count_task);
+	task_post(&thing.task);
+	assert_int_equal(loop_next(loop), 2 * NS_PER_MS);
+	loop_advance(loop, loop_next(loop) - loop_now(loop));
+	assert_int_equal(loop_next(loop), 5 * NS_PER_MS);
+	loop_advance(loop, 3 * NS_PER_MS);
+	assert_int_equal(thing.count, 2);
+	assert_true(loop_next(loop) == UINT64_MAX);
+	loop_free(loop);
+}
+
 int
 main(void)
 {
@@ -220,6 +243,7 @@ main(void)
 		cmocka_unit_test(test_setting_a_timer_again_moves_it),
 		cmocka_unit_test(test_posting_a_task_twice_runs_it_once),
 		cmocka_unit_test(test_a_busy_task_does_not_starve_descriptors),
+		cmocka_unit_test(test_a_loop_tells_when_something_is_due),
 		cmocka_unit_test(
 			test_a_closed_watch_is_not_called_though_its_event_was_taken),
 		cmocka_unit_test(
