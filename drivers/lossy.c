@@ -41,41 +41,49 @@
 
 /* --- requests --- */
 
+/* What is held of a sector; NULL if nothing is. */
+static const char *
+find_held(const struct lossy *lossy, td_sector_t sec)
+{
+	const struct lossy_page *page =
+		lossy_page_find(lossy, sec / PAGE_SECTORS);
+
+	if (!page || !(page->dirty & (1u << sec % PAGE_SECTORS)))
+		return NULL;
+	return page->data + (sec % PAGE_SECTORS << SECTOR_SHIFT);
+}
+
+/* Cut into runs of sectors that are held and that are not. */
 static void
 lossy_queue_read(td_driver_t *driver, td_request_t treq)
 {
 	struct lossy *lossy = driver->data;
 	td_sector_t sec = treq.sec, end = sec + (td_sector_t)treq.secs;
-	td_request_t below = treq; /* the run of sectors not held */
-	const struct lossy_page *page;
-	uint8_t bit;
+	const char *held = find_held(lossy, sec);
+	td_request_t run = treq;
+	bool run_is_held = held;
 
 	if (lossy->crashed) {
 		td_complete_request(treq, -EIO);
 		return;
 	}
-	below.secs = 0;
-	treq.secs = 0; /* held ones, completed together at the end */
-	for (; sec < end; sec++) {
-		page = lossy_page_find(lossy, sec / PAGE_SECTORS);
-		bit = (uint8_t)(1u << sec % PAGE_SECTORS);
-		if (!page || !(page->dirty & bit)) {
-			below.secs++;
+	while (sec < end) {
+		if (held)
+			memcpy(treq.buf + ((sec - treq.sec) << SECTOR_SHIFT),
+			       held, 1u << SECTOR_SHIFT);
+		sec++;
+		held = sec < end ? find_held(lossy, sec) : NULL;
+		if (sec < end && run_is_held == !!held)
 			continue;
-		}
-		memcpy(treq.buf + ((sec - treq.sec) << SECTOR_SHIFT),
-		       page->data + (sec % PAGE_SECTORS << SECTOR_SHIFT), 512);
-		treq.secs++;
-		if (below.secs > 0)
-			td_forward_request(below);
-		below.sec = sec + 1;
-		below.buf = treq.buf + ((sec + 1 - treq.sec) << SECTOR_SHIFT);
-		below.secs = 0;
+		run.secs = (int)(sec - run.sec);
+		if (run_is_held)
+			td_complete_request(run, 0);
+		else
+			td_forward_request(run);
+		run.sec = sec;
+		run.buf = treq.buf + ((sec - treq.sec) << SECTOR_SHIFT);
+		run_is_held = held;
 	}
-	if (below.secs > 0)
-		td_forward_request(below);
-	if (treq.secs > 0)
-		td_complete_request(treq, 0);
 }
 
 /* Whether [sec, end) can be taken now; counts the pages it would cost. */
