@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "core/reason.h"
+#include "core/ticket.h"
 
 #define FILTERS_MAX 16 /* in one name */
 
@@ -50,6 +51,7 @@ image_destroy(td_image_t *image)
 		free(image->driver->name);
 		free(image->driver);
 	}
+	free(image->tickets);
 	free(image);
 }
 
@@ -75,10 +77,14 @@ image_create(struct image_stack *stack, const struct driver_type *type,
 	driver->io = stack->io;
 	driver->name = strdup(name);
 	driver->data = calloc(1, data_size > 0 ? data_size : 1);
-	if (driver->name == NULL || driver->data == NULL) {
+	driver->state = flags & TD_OPEN_RDONLY ? TD_DRIVER_RDONLY : 0;
+	image->tickets = malloc(sizeof(*image->tickets));
+	if (driver->name == NULL || driver->data == NULL ||
+	    image->tickets == NULL) {
 		image_destroy(image);
 		return NULL;
 	}
+	tickets_init(image->tickets);
 	return image;
 }
 

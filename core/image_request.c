@@ -3,10 +3,11 @@
  * image_request - requests on their way down a stack of images and back: the
  * calls of tapdisk-interface.h, except those of core/io.
  *
- * Every image knows how many sectors it holds: what was queued to it less what
- * it completed or forwarded.  A driver that gives back more than it holds is
- * named and stopped at once, before its lie can end another request; one that
- * gives back too little is named when the request's time is up.
+ * Every image knows how many sectors it holds, in all and of each request
+ * (ticket.h): what was queued to it less what it completed or forwarded.  A
+ * driver that gives back more than it holds is named and stopped at once,
+ * before its lie can end another request; one that gives back too little is
+ * named when the request's time is up.
  *
  * Who is called when: a driver's td_queue_*() is called from anywhere; the
  * core's own callback is called straight away, since it only counts; a
@@ -22,6 +23,7 @@
 #include "core/image.h"
 #include "core/log.h"
 #include "core/reason.h"
+#include "core/ticket.h"
 
 typedef void (*queue_fn)(td_driver_t *, td_request_t);
 
@@ -135,11 +137,32 @@ call_back(struct image_stack *stack, const td_request_t *treq, int res)
 		hold(stack, treq, res);
 }
 
-static void
-release(td_image_t *image, const td_request_t *treq, const char *what)
+/* Why a driver cannot give these sectors back; NULL if it can. */
+static const char *
+find_wrong(const td_image_t *image, const td_request_t *treq)
 {
-	if (treq->secs <= 0 || image->outstanding < (uint64_t)treq->secs)
+	int left = treq->secs;
+
+	if (ticket_look_up(image->tickets, image, treq, &left) == TICKET_SPENT)
+		return "what it had given back before";
+	if (treq->secs <= 0 || treq->secs > left ||
+	    (uint64_t)treq->secs > image->outstanding)
+		return "more than it was given";
+	return NULL;
+}
+
+/* The driver lets go of a part: `did` says how. */
+static void
+release(td_image_t *image, const td_request_t *treq, const char *did)
+{
+	const char *wrong = find_wrong(image, treq);
+	char what[64];
+
+	if (wrong != NULL) {
+		(void)snprintf(what, sizeof(what), "%s %s", did, wrong);
 		image_panic(image, treq, what);
+	}
+	ticket_use(image->tickets, image, treq);
 	image->outstanding -= (uint64_t)treq->secs;
 }
 
@@ -149,7 +172,7 @@ td_complete_request(td_request_t treq, int res)
 	td_image_t *image = treq.image;
 	uint64_t bytes = 0;
 
-	release(image, &treq, "completed more than it was given");
+	release(image, &treq, "completed");
 	if (treq.op != TD_OP_FLUSH)
 		bytes = (uint64_t)treq.secs << SECTOR_SHIFT;
 	if (res > 0)
@@ -221,6 +244,7 @@ td_queue_request(td_image_t *image, td_request_t treq)
 	}
 	treq.queued_ns = loop_now(image->stack->loop);
 	image->outstanding += (uint64_t)treq.secs;
+	ticket_issue(image->tickets, image, &treq);
 	queue(image->driver, treq);
 }
 
@@ -261,6 +285,17 @@ answer_with_zeros(td_image_t *image, td_request_t treq)
 	}
 }
 
+/* Whether a driver forwards a request of its own: one with a callback of its
+ * own, which leaves the request that it may be a copy of with the driver. */
+static bool
+is_drivers_own(const td_image_t *image, const td_request_t *treq)
+{
+	if (treq->given_to == image)
+		return treq->cb != treq->given_cb ||
+		       treq->cb_data != treq->given_cb_data;
+	return (td_callback_t)treq->cb != image->stack->core_callback;
+}
+
 void
 td_forward_request(td_request_t treq)
 {
@@ -269,7 +304,8 @@ td_forward_request(td_request_t treq)
 	td_request_t beyond = treq;
 	td_sector_t inside;
 
-	release(image, &treq, "forwarded more than it was given");
+	if (!is_drivers_own(image, &treq))
+		release(image, &treq, "forwarded");
 	if (below == NULL) {
 		answer_with_zeros(image, treq);
 		return;

@@ -188,6 +188,20 @@ site_admits(struct log_site *site, unsigned int *ret_dropped)
 	return false;
 }
 
+/* The old drivers end their messages with a newline, and a name from outside
+ * may hold one. */
+static void
+make_one_line(char *text)
+{
+	size_t length = strlen(text), i;
+
+	while (length > 0 && text[length - 1] == '\n')
+		text[--length] = '\0';
+	for (i = 0; i < length; i++)
+		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+			text[i] = ' ';
+}
+
 void
 log_write(struct log_site *site, int level, const char *scope,
 	  const char *format, ...)
@@ -207,5 +221,6 @@ log_write(struct log_site *site, int level, const char *scope,
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	make_one_line(text);
 	write_line(level, scope, text);
 }

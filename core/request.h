@@ -56,10 +56,12 @@ struct request {
 	uint64_t id; /* of the present attempt; parts carry it */
 	uint64_t begun_ns;
 	uint64_t deadline_ns;
-	uint64_t moved;	      /* bytes of write zeroes emulated so far */
+	uint64_t moved;	      /* bytes dealt with by earlier attempts */
+	uint64_t piece;	      /* an attempt asks for no more bytes */
 	uint64_t outstanding; /* references with the stack */
 	int result;	      /* the first error of a part */
 	bool busy;	      /* a part came back with -EBUSY */
+	bool advanced;	      /* a part came back with 0 */
 	bool timed_out;	      /* on_done has run; only release is left */
 	bool emulating;	      /* write zeroes, as writes of zeros */
 	bool flushing;	      /* the flush that makes FUA true */

@@ -15,6 +15,7 @@
 struct io;
 struct reason;
 struct image_stack;
+struct tickets;
 struct tiocb;
 
 /* err is 0 or a negative errno. */
@@ -57,7 +58,8 @@ struct tiocb {
 };
 
 /* driver->state */
-#define TD_DRIVER_OPEN 0x1
+#define TD_DRIVER_OPEN	 0x1
+#define TD_DRIVER_RDONLY 0x2
 
 struct td_driver_handle {
 	/* the seed's */
@@ -86,6 +88,7 @@ struct td_image_handle {
 	struct image_stack *stack; /* borrowed */
 	uint64_t outstanding;	   /* sectors it holds: neither given back
 				    * nor forwarded */
+	struct tickets *tickets;   /* owned: the same by requests */
 	struct stats stats;	   /* parts that this image completed */
 };
 

@@ -20,8 +20,9 @@ void td_complete_request(td_request_t treq, int res);
 
 /*
  * Hand a part of a request to the image below treq.image.  A read below the
- * last image, or past the end of a shorter parent, gives zeros.  cb and
- * cb_data may have been replaced by the driver's own.
+ * last image, or past the end of a shorter parent, gives zeros.  With cb or
+ * cb_data replaced it is a request of the driver's own: the part that it was
+ * copied from stays with the driver, to be completed (or forwarded) later.
  */
 void td_forward_request(td_request_t treq);
 

@@ -134,7 +134,12 @@ struct td_request {
 
 	/* appended to the seed's fields */
 	uint32_t flags;	    /* TD_REQUEST_* */
-	uint64_t queued_ns; /* the core's: when it was queued to image */
+	/* the core's own, of when it was queued to an image: see ticket.h */
+	uint64_t queued_ns;
+	uint64_t ticket;
+	td_image_t *given_to;
+	void *given_cb;
+	void *given_cb_data;
 };
 
 /* The callback to activate as the sectors of a request complete. */

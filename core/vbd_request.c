@@ -10,7 +10,9 @@
  * An attempt hands the whole request to the top image under a fresh id; the
  * parts that come back carry it, so that a part given back twice is known for
  * one although its request is long over.  Write zeroes that no driver takes
- * become writes of zeros, a piece an attempt; FUA becomes a flush after it.
+ * become writes of zeros, a piece an attempt; FUA becomes a flush after it.  A
+ * request of which a driver did some parts and was too busy for others goes on
+ * in smaller pieces: the driver may have room for less than all of it.
  *
  * vbd_on_part() may run inside a driver: it only counts.  All else is done by
  * the task vbd_on_run().
@@ -161,6 +163,17 @@ deliver_ended(struct vbd *vbd)
 
 /* --- attempts --- */
 
+/* Bytes of the present attempt. */
+static uint64_t
+attempted(const struct request *request)
+{
+	uint64_t left = request->length - request->moved;
+
+	if (request->emulating && left > ZEROES_MAX)
+		left = ZEROES_MAX;
+	return left < request->piece ? left : request->piece;
+}
+
 /* What the present attempt asks of the stack. */
 static td_request_t
 to_treq(const struct request *request)
@@ -168,8 +181,8 @@ to_treq(const struct request *request)
 	td_request_t treq = {
 		.op = request->op,
 		.buf = request->buffer,
-		.sec = request->offset >> SECTOR_SHIFT,
-		.secs = (int)(request->length >> SECTOR_SHIFT),
+		.sec = (request->offset + request->moved) >> SECTOR_SHIFT,
+		.secs = (int)(attempted(request) >> SECTOR_SHIFT),
 		.cb = (void *)vbd_on_part,
 		.cb_data = (void *)request,
 		.id = request->id,
@@ -186,16 +199,14 @@ to_treq(const struct request *request)
 		treq.sec = 0;
 		treq.secs = 1;
 	} else if (request->emulating) {
-		uint64_t left = request->length - request->moved;
-
 		treq.op = TD_OP_WRITE;
 		treq.buf = zeroes;
-		treq.sec += request->moved >> SECTOR_SHIFT;
-		treq.secs = (int)((left < ZEROES_MAX ? left : ZEROES_MAX) >>
-				  SECTOR_SHIFT);
 	} else if (request->op == TD_OP_BLOCK_STATUS) {
-		request->extents->count = 0;
+		if (request->moved == 0)
+			request->extents->count = 0;
 		treq.buf = (char *)request->extents;
+	} else if (treq.buf != NULL) {
+		treq.buf += request->moved;
 	}
 	return treq;
 }
@@ -210,6 +221,7 @@ request_attempt(struct request *request)
 	request->state = REQUEST_ACTIVE;
 	request->id = ++vbd->next_id;
 	request->busy = false;
+	request->advanced = false;
 	treq = to_treq(request);
 	request->outstanding = (uint64_t)treq.secs;
 	list_add_tail(&request->entry, &vbd->active);
@@ -240,7 +252,9 @@ vbd_on_part(td_request_t treq, int res)
 	vbd = request->vbd;
 	if (res == -EBUSY || res == -EAGAIN || res == -EINTR)
 		request->busy = true;
-	else if (res < 0 && request->result == 0)
+	else if (res == 0)
+		request->advanced = true;
+	else if (request->result == 0)
 		request->result = res;
 	request->outstanding -= (uint64_t)treq.secs;
 	if (request->outstanding > 0)
@@ -253,7 +267,7 @@ vbd_on_part(td_request_t treq, int res)
 static bool
 wants_more(struct request *request)
 {
-	uint64_t left;
+	uint64_t bytes;
 
 	if (request->timed_out)
 		return false;
@@ -266,17 +280,39 @@ wants_more(struct request *request)
 	}
 	if (request->result < 0 || request->flushing)
 		return false;
-	if (request->emulating && request->moved < request->length) {
-		left = request->length - request->moved;
-		request->moved += left < ZEROES_MAX ? left : ZEROES_MAX;
-		if (request->moved < request->length)
+	if (request->op != TD_OP_FLUSH) {
+		bytes = attempted(request);
+		request->moved += bytes;
+		if (request->moved < request->length) {
+			if (request->piece == bytes) /* it may take more */
+				request->piece *= 2;
 			return true;
+		}
 	}
 	if ((request->flags & REQUEST_FUA) && changes_data(request)) {
 		request->flushing = true;
 		return true;
 	}
 	return false;
+}
+
+/* It was busy, so it goes again; see the top. */
+static void
+request_retry(struct request *request)
+{
+	struct vbd *vbd = request->vbd;
+	uint64_t half;
+
+	if (request->advanced && request->op != TD_OP_FLUSH &&
+	    !request->flushing) {
+		half = attempted(request) / 2;
+		half -= half % vbd->sector_size;
+		request->piece = half > 0 ? half : vbd->sector_size;
+	}
+	request->state = REQUEST_RETRYING;
+	list_add_tail(&request->entry, &vbd->retrying);
+	if (!timer_is_set(&vbd->retry_timer))
+		timer_set(&vbd->retry_timer, RETRY_NS);
 }
 
 static void
@@ -289,10 +325,7 @@ take_back(struct vbd *vbd)
 		list_del(&request->entry);
 		if (request->busy && request->result == 0 &&
 		    !request->timed_out) {
-			request->state = REQUEST_RETRYING;
-			list_add_tail(&request->entry, &vbd->retrying);
-			if (!timer_is_set(&vbd->retry_timer))
-				timer_set(&vbd->retry_timer, RETRY_NS);
+			request_retry(request);
 			continue;
 		}
 		if (wants_more(request)) {
@@ -388,6 +421,7 @@ request_reset(struct vbd *vbd, struct request *request)
 	request->begun_ns = now;
 	request->deadline_ns = now + vbd->limit_ns;
 	request->moved = 0;
+	request->piece = UINT64_MAX;
 	request->result = 0;
 	request->busy = false;
 	request->timed_out = false;

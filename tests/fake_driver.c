@@ -216,6 +216,20 @@ own_queue(td_driver_t *driver, td_request_t treq)
 	own->inside = false;
 }
 
+static void
+old_queue(td_driver_t *driver, td_request_t treq)
+{
+	struct own *own = driver->data;
+	td_request_t copy = treq;
+
+	own->original = treq;
+	own->inside = true;
+	copy.cb = (void *)own_on_done;
+	copy.cb_data = own;
+	td_forward_request(copy);
+	own->inside = false;
+}
+
 static struct tap_disk tapdisk_fake = {
 	.disk_type = "tapdisk_fake",
 	.private_data_size = sizeof(struct fake),
@@ -250,9 +264,21 @@ static struct tap_disk tapdisk_own = {
 	.td_queue_write = own_queue,
 };
 
+static struct tap_disk tapdisk_old = {
+	.disk_type = "tapdisk_old",
+	.private_data_size = sizeof(struct own),
+	.td_open = filter_open,
+	.td_close = filter_close,
+	.td_get_parent_id = filter_get_parent_id,
+	.td_validate_parent = filter_validate_parent,
+	.td_queue_read = old_queue,
+	.td_queue_write = old_queue,
+};
+
 const struct driver_type fake_types[] = {
 	{ "fake", 100, &tapdisk_fake, "SECTORS[,4k][,PARENT]" },
 	{ "pass", -1, &tapdisk_pass, "" },
 	{ "own", -1, &tapdisk_own, "" },
+	{ "old", -1, &tapdisk_old, "" },
 	{ NULL, -1, NULL, NULL },
 };

@@ -3,8 +3,9 @@
  * fake_driver - a disk in memory whose test decides what comes back when.
  *
  * Name: "fake:SECTORS" or "fake:SECTORS,PARENT" with PARENT another name of a
- * fake; "pass:" is a filter that forwards everything, "own:" one that puts its
- * own callback into each request.  By default a request is completed inside
+ * fake; "pass:" is a filter that forwards everything, "own:" one that queues a
+ * request with its own callback for each, "old:" one that forwards such a copy,
+ * as blktap2's filters did.  By default a request is completed inside
  * td_queue_*().
  */
 #ifndef TESTS_FAKE_DRIVER_H

@@ -292,35 +292,52 @@ test_extents_are_sorted_merged_and_cut_at_a_gap(void **state)
 	assert_int_equal(extents.extent[0].flags, 0);
 }
 
-/* D1: run `body` in a child; it must abort. */
+/* D1: run `body` in a child; it must say `sentence` and abort. */
 static void
-assert_aborts(struct world *world, void (*body)(struct world *))
+assert_aborts(struct world *world, void (*body)(struct world *),
+	      const char *sentence)
 {
-	pid_t child = fork();
-	int status;
+	char said[2048] = "";
+	int status, end[2];
+	pid_t child;
 
+	assert_int_equal(pipe(end), 0);
+	child = fork();
 	assert_true(child >= 0);
 	if (child == 0) {
-		log_set_level(-1);
+		(void)dup2(end[1], STDERR_FILENO);
 		signal(SIGABRT, SIG_DFL);
 		body(world);
 		_exit(0);
 	}
+	close(end[1]);
 	assert_int_equal(waitpid(child, &status, 0), child);
+	(void)!read(end[0], said, sizeof(said) - 1);
+	close(end[0]);
 	assert_true(WIFSIGNALED(status));
 	assert_int_equal(WTERMSIG(status), SIGABRT);
+	if (strstr(said, sentence) == NULL)
+		fail_msg("\"%s\" does not say \"%s\"", said, sentence);
+}
+
+/* Two writes that the fake holds. */
+static td_request_t
+hold_two(struct world *world)
+{
+	struct fake *fake = fake_of(&world->stack, world->stack.leaf);
+	static char buf[8192];
+
+	fake->hold = true;
+	queue(world, TD_OP_WRITE, buf, 0, 8);
+	queue(world, TD_OP_WRITE, buf + 4096, 8, 8);
+	return fake->held[0];
 }
 
 static void
 complete_twice(struct world *world)
 {
-	struct fake *fake = fake_of(&world->stack, 0);
-	static char buf[4096];
-	td_request_t treq;
+	td_request_t treq = hold_two(world);
 
-	fake->hold = true;
-	queue(world, TD_OP_WRITE, buf, 0, 8);
-	treq = fake->held[0];
 	td_complete_request(treq, 0);
 	td_complete_request(treq, 0);
 }
@@ -328,26 +345,130 @@ complete_twice(struct world *world)
 static void
 complete_too_much(struct world *world)
 {
-	struct fake *fake = fake_of(&world->stack, 0);
-	static char buf[4096];
-	td_request_t treq;
+	td_request_t treq = hold_two(world);
 
-	fake->hold = true;
-	queue(world, TD_OP_WRITE, buf, 0, 8);
-	treq = fake->held[0];
 	treq.secs = 9;
 	td_complete_request(treq, 0);
 }
 
 static void
-test_a_driver_that_gives_back_more_than_it_holds_is_stopped(void **state)
+complete_a_part_again(struct world *world)
 {
+	td_request_t treq = hold_two(world);
+
+	treq.secs = 5;
+	td_complete_request(treq, 0);
+	td_complete_request(treq, 0);
+}
+
+/* When its place in the table has long been somebody else's. */
+static void
+complete_again_much_later(struct world *world)
+{
+	struct fake *fake = fake_of(&world->stack, world->stack.leaf);
+	td_request_t treq = hold_two(world);
+	static char buf[4096];
+
+	td_complete_request(treq, 0);
+	fake->hold = false;
+	for (int i = 0; i < 5000; i++)
+		queue(world, TD_OP_WRITE, buf, 0, 8);
+	td_complete_request(treq, 0);
+}
+
+static void
+complete_nothing(struct world *world)
+{
+	td_request_t treq = hold_two(world);
+
+	treq.secs = 0;
+	td_complete_request(treq, 0);
+}
+
+static void
+forward_what_was_completed(struct world *world)
+{
+	td_request_t treq = hold_two(world);
+
+	td_complete_request(treq, 0);
+	td_forward_request(treq);
+}
+
+/* A copy made by hand, without what the core has added. */
+static void
+complete_too_many_bare(struct world *world)
+{
+	td_request_t treq = hold_two(world);
+	td_request_t bare = { .op = treq.op,
+			      .buf = treq.buf,
+			      .sec = treq.sec,
+			      .secs = treq.secs,
+			      .image = treq.image,
+			      .cb = treq.cb,
+			      .cb_data = treq.cb_data };
+
+	td_complete_request(bare, 0);
+	td_complete_request(bare, 0);
+	td_complete_request(bare, 0);
+}
+
+static void
+test_a_driver_that_gives_back_more_than_it_holds_is_named_and_stopped(
+	void **state)
+{
+	static const char first[] =
+		"driver fake (16) completed what it had given back before: 8 "
+		"sectors at sector 0 of a write";
 	struct world *world = *state;
 
-	assert_int_equal(image_stack_open(&world->stack, "fake:16", 0, NULL),
-			 0);
-	assert_aborts(world, complete_twice);
-	assert_aborts(world, complete_too_much);
+	assert_int_equal(
+		image_stack_open(&world->stack, "pass:|fake:16", 0, NULL), 0);
+	assert_aborts(world, complete_twice, first);
+	assert_aborts(world, complete_again_much_later, first);
+	assert_aborts(world, complete_too_much,
+		      "driver fake (16) completed more than it was given: 9 "
+		      "sectors at sector 0 of a write");
+	assert_aborts(world, complete_a_part_again,
+		      "driver fake (16) completed more than it was given: 5 "
+		      "sectors");
+	assert_aborts(world, complete_nothing, "more than it was given: 0 ");
+	assert_aborts(world, forward_what_was_completed,
+		      "driver fake (16) forwarded what it had given back");
+	assert_aborts(world, complete_too_many_bare,
+		      "driver fake (16) completed more than it was given");
+	/* what the children did was not done to us */
+	(void)hold_two(world);
+	fake_release(fake_of(&world->stack, 1), 0, 0);
+	fake_release(fake_of(&world->stack, 1), 0, 0);
+	loop_run_until_idle(world->loop);
+}
+
+/* blktap2's way: the copy is a request of the filter's own, and the original
+ * stays with it. */
+static void
+test_a_filter_may_forward_a_copy_with_its_own_callback(void **state)
+{
+	struct world *world = *state;
+	static char buf[4096];
+	struct own *old;
+
+	assert_int_equal(
+		image_stack_open(&world->stack, "old:|pass:|fake:16", 0, NULL),
+		0);
+	old = world->stack.images[0]->driver->data;
+	queue(world, TD_OP_WRITE, buf, 0, 8);
+	assert_int_equal(world->sectors, 8);
+	assert_int_equal(old->called_back, 1);
+	fake_of(&world->stack, 2)->hold = true;
+	queue(world, TD_OP_READ, buf, 8, 8);
+	assert_int_equal(world->sectors, 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(world->stack.images[i]->outstanding,
+				 i == 1 ? 0 : 8);
+	fake_release(fake_of(&world->stack, 2), 0, 0);
+	loop_run_until_idle(world->loop);
+	assert_int_equal(world->sectors, 8);
+	assert_int_equal(world->stack.top->outstanding, 0);
 }
 
 static void
@@ -384,7 +505,8 @@ main(void)
 		TEST(test_block_status_without_a_driver_for_it_is_data),
 		cmocka_unit_test(
 			test_extents_are_sorted_merged_and_cut_at_a_gap),
-		TEST(test_a_driver_that_gives_back_more_than_it_holds_is_stopped),
+		TEST(test_a_driver_that_gives_back_more_than_it_holds_is_named_and_stopped),
+		TEST(test_a_filter_may_forward_a_copy_with_its_own_callback),
 		TEST(test_growth_reaches_the_top_and_shrinking_is_not_asked_for),
 	};
 

@@ -80,6 +80,19 @@ test_a_repeated_line_is_limited_and_others_are_not(void **state)
 }
 
 static void
+test_a_message_is_one_line_whatever_it_holds(void **state)
+{
+	(void)state;
+	log_warn("vbd", "of an old driver\n");
+	log_warn("nbd", "export \"a\n2026 error vm1 vbd: forged\033[0m\"");
+	assert_int_equal(lines_with("of an old driver\n"), 1);
+	assert_int_equal(
+		lines_with("nbd: export \"a 2026 error vm1 vbd: forged [0m\""),
+		1);
+	assert_int_equal(lines_with(""), 2);
+}
+
+static void
 test_a_long_line_is_cut_and_ends(void **state)
 {
 	char text[5000];
@@ -148,6 +161,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 			test_a_repeated_line_is_limited_and_others_are_not,
 			set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_a_message_is_one_line_whatever_it_holds, set_up,
+			tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_a_long_line_is_cut_and_ends, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
