@@ -23,10 +23,11 @@ WARN := -Wall -Wextra -Wshadow -Wvla -Wundef -Wformat=2 -Wwrite-strings \
 	$(if $(DEV),-Werror)
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer \
 	-fno-sanitize-recover=all)
-COMPILE = $(CC) -std=gnu11 $(WARN) -D_GNU_SOURCE -I. $(CPPFLAGS) $(CFLAGS) \
+INCLUDES = -D_GNU_SOURCE -I. -iquote core
+COMPILE = $(CC) -std=gnu11 $(WARN) $(INCLUDES) $(CPPFLAGS) $(CFLAGS) \
 	$(SANFLAGS) -pthread
 LINK = $(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -pthread
-LIBS := -laio -luring -ljansson -lgnutls -lisal
+LIBS := -laio -luring -ljansson -lgnutls -lisal $(LDLIBS)
 
 objs   = $(patsubst %.c,$(B)/%.o,$(1))
 LIB   := $(call objs,$(wildcard core/*.c core/frontends/*.c drivers/*.c \
@@ -34,6 +35,7 @@ LIB   := $(call objs,$(wildcard core/*.c core/frontends/*.c drivers/*.c \
 TOOLS := $(patsubst tools/%.c,$(B)/%,$(wildcard tools/*.c))
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/test_*.c))
 FAKES := $(call objs,$(filter-out tests/test_%,$(wildcard tests/*.c)))
+EXTRA := $(foreach f,$(EXTRA_DRIVERS),$(B)/extra/$(subst /,_,$(f:.c=.o)))
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 all: $(TOOLS) $(B)/lib.a ## build the daemon and the tools
@@ -94,7 +96,8 @@ tidied: $(patsubst %.c,$(B)/%.tidy,$(shell git ls-files '*.c' 2>/dev/null))
 .SECONDARY:
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
-rooms = $(call objs,$(wildcard tools/common/*.c tools/$(1)/*.c))
+rooms = $(call objs,$(wildcard tools/common/*.c tools/$(1)/*.c)) \
+	$(if $(filter tapdisk,$(1)),$(EXTRA) $(B)/extra/table.o)
 $(TOOLS): $(B)/%: $(B)/tools/%.o $$(call rooms,$$*) $(B)/lib.a
 	$(call say,LD $@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
@@ -108,9 +111,25 @@ $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC $<)
 	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
+# Drivers of others are compiled without our warnings, and linked before those
+# that are built in.
+define extra_rule
+$(B)/extra/$(subst /,_,$(1:.c=.o)): $(1) $(B)/flags
+	@mkdir -p $$(@D)
+	$$(call say,CC $$<)
+	$$(Q)$$(filter-out $$(WARN),$$(COMPILE)) -MMD -MP -c -o $$@ $$<
+endef
+$(foreach f,$(EXTRA_DRIVERS),$(eval $(call extra_rule,$(f))))
+$(B)/extra/table.c: FORCE
+	@mkdir -p $(@D)
+	@COMPILE='$(subst ','\'',$(filter-out $(WARN),$(COMPILE)))' \
+		drivers/extra_drivers.sh $(EXTRA_DRIVERS) >$@.new
+	@cmp -s $@.new $@ || mv $@.new $@
+$(B)/extra/table.o: $(B)/extra/table.c $(B)/flags
+	$(Q)$(COMPILE) -c -o $@ $<
 $(B)/%.tidy: %.c $(B)/%.o .clang-tidy
 	$(call say,TIDY $<)
-	$(Q)clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE -I. >$@.out 2>&1 \
+	$(Q)clang-tidy --quiet $< -- -std=gnu11 $(INCLUDES) >$@.out 2>&1 \
 		&& touch $@ || { cat $@.out; exit 1; }
 # Objects and programs are made anew when the flags change.
 $(B)/flags: FORCE

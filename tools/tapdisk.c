@@ -2,9 +2,9 @@
 /*
  * tapdisk - the daemon's main: the tables of everything that is built in.
  *
- * To read these tables is to read what the program can do.  The core searches
- * types from the first row on; out-of-tree drivers come first, so that one with
- * a built-in's name replaces it.
+ * To read these tables is to read what the program can do.  Drivers that are
+ * not built in (make EXTRA_DRIVERS=...) come before them, and one with a
+ * built-in's name replaces it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,11 +18,12 @@
 #include "replication/remus.h"
 #include "replication/transport.h"
 #include "tools/tapdisk/daemon.h"
+#include "tools/tapdisk/extra.h"
 #include "tools/tapdisk/frontend.h"
 #include "tools/tapdisk/options.h"
 #include "tools/tapdisk/process.h"
 
-static const struct driver_type types[] = {
+static const struct driver_type built_in[] = {
 	{ "aio", DISK_TYPE_AIO, &tapdisk_aio,
 	  "PATH: a raw file or block device" },
 	{ "ram", DISK_TYPE_RAM, &tapdisk_ram,
@@ -59,6 +60,7 @@ static const struct frontend *const frontends[] = { &frontend_nbd, NULL };
 int
 main(int argc, char **argv)
 {
+	const struct driver_type *types = extra_join(built_in);
 	struct reason reason = { "" };
 	struct options options;
 	int r;
