@@ -72,6 +72,13 @@ fake_do(td_driver_t *driver, td_request_t treq, int res)
 		memcpy(fake->bytes + at, treq.buf, length);
 	if (res == 0 && treq.op == TD_OP_READ)
 		memcpy(treq.buf, fake->bytes + at, length);
+	if (res == 0 &&
+	    (treq.op == TD_OP_DISCARD || treq.op == TD_OP_WRITE_ZEROES))
+		memset(fake->bytes + at, 0, length);
+	for (int i = 0;
+	     treq.op == TD_OP_BLOCK_STATUS && i < fake->extent_count; i++)
+		td_add_extent(treq, fake->extents[i].sec, fake->extents[i].secs,
+			      fake->extents[i].flags);
 	if (fake->lose > 0) {
 		treq.secs -= fake->lose;
 		fake->lose = 0;
@@ -100,6 +107,7 @@ fake_queue(td_driver_t *driver, td_request_t treq)
 	struct fake *fake = driver->data;
 
 	fake->queued[treq.op]++;
+	fake->last = treq;
 	if (fake->busy > 0) {
 		fake->busy--;
 		td_complete_request(treq, -EBUSY);
@@ -243,6 +251,22 @@ static struct tap_disk tapdisk_fake = {
 	.td_resize = fake_resize,
 };
 
+static struct tap_disk tapdisk_able = {
+	.disk_type = "tapdisk_able",
+	.private_data_size = sizeof(struct fake),
+	.td_open = fake_open,
+	.td_close = fake_close,
+	.td_get_parent_id = fake_get_parent_id,
+	.td_validate_parent = fake_validate_parent,
+	.td_queue_read = fake_queue,
+	.td_queue_write = fake_queue,
+	.td_queue_flush = fake_queue,
+	.td_queue_discard = fake_queue,
+	.td_queue_write_zeroes = fake_queue,
+	.td_queue_block_status = fake_queue,
+	.td_resize = fake_resize,
+};
+
 static struct tap_disk tapdisk_pass = {
 	.disk_type = "tapdisk_pass",
 	.td_open = filter_open,
@@ -277,6 +301,7 @@ static struct tap_disk tapdisk_old = {
 
 const struct driver_type fake_types[] = {
 	{ "fake", 100, &tapdisk_fake, "SECTORS[,4k][,PARENT]" },
+	{ "able", -1, &tapdisk_able, "SECTORS[,4k]" },
 	{ "pass", -1, &tapdisk_pass, "" },
 	{ "own", -1, &tapdisk_own, "" },
 	{ "old", -1, &tapdisk_old, "" },

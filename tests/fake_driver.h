@@ -3,9 +3,10 @@
  * fake_driver - a disk in memory whose test decides what comes back when.
  *
  * Name: "fake:SECTORS" or "fake:SECTORS,PARENT" with PARENT another name of a
- * fake; "pass:" is a filter that forwards everything, "own:" one that queues a
- * request with its own callback for each, "old:" one that forwards such a copy,
- * as blktap2's filters did.  By default a request is completed inside
+ * fake; "able:SECTORS" the same with every operation there is; "pass:" is a
+ * filter that forwards everything, "own:" one that queues a request with its
+ * own callback for each, "old:" one that forwards such a copy, as blktap2's
+ * filters did.  By default a request is completed inside
  * td_queue_*().
  */
 #ifndef TESTS_FAKE_DRIVER_H
@@ -24,6 +25,9 @@ struct fake {
 	int lose;  /* complete so many sectors too few */
 	int resize_error;
 	unsigned int queued[TD_OP_COUNT];
+	td_request_t last; /* of what was queued */
+	const struct td_extent *extents; /* borrowed; a block status' answer */
+	int extent_count;
 	td_request_t held[FAKE_HELD_MAX];
 	unsigned int held_count;
 };

@@ -21,6 +21,7 @@
 
 static struct driver_type types[] = {
 	{ NULL, -1, NULL, NULL }, /* fake */
+	{ NULL, -1, NULL, NULL }, /* able */
 	{ "ram", -1, &tapdisk_ram, "SIZE" },
 	{ NULL, -1, NULL, NULL },
 };
@@ -35,13 +36,14 @@ nbd_world_open(struct nbd_world *world, const char *image,
 	struct vbd_options disk = { .image = image, .timeout_s = 1 };
 
 	types[0] = fake_types[0];
+	types[1] = fake_types[1];
 	memset(world, 0, sizeof(*world));
 	world->loop = loop_new(NULL);
 	world->pool = pool_new(world->loop, POOL_SIZE, NULL);
 	world->vbd = vbd_new(world->loop, NULL, types);
 	if (vbd_open(world->vbd, &disk, &reason) < 0)
 		fail_msg("%s", reason.text);
-	if (strncmp(image, "fake:", 5) == 0)
+	if (strncmp(image, "ram:", 4) != 0)
 		world->fake = fake_of(vbd_images(world->vbd), 0);
 	world->server =
 		nbd_server_new(world->loop, world->vbd, world->pool,
@@ -71,6 +73,8 @@ nbd_world_close_disk(struct nbd_world *world)
 	static struct vbd_waiter waiter;
 
 	waiter = (struct vbd_waiter){ .on_done = on_disk_closed };
+	if (world->fake != NULL)
+		world->fake->hold = false; /* or the last flush stays there */
 	world->fake = NULL;
 	vbd_close(world->vbd, &waiter);
 	for (int i = 0; i < TURNS_MAX && vbd_state(world->vbd) != VBD_CLOSED;

@@ -16,7 +16,7 @@
 
 #define PEER_DATA_MAX (2u << 20)
 
-/* "fake:SECTORS" (tests/fake_driver.h), "ram:SIZE" */
+/* "fake:SECTORS", "able:SECTORS" (tests/fake_driver.h), "ram:SIZE" */
 struct nbd_world {
 	struct loop *loop;
 	struct pool *pool;
