@@ -75,8 +75,8 @@ fake_do(td_driver_t *driver, td_request_t treq, int res)
 	if (res == 0 &&
 	    (treq.op == TD_OP_DISCARD || treq.op == TD_OP_WRITE_ZEROES))
 		memset(fake->bytes + at, 0, length);
-	for (int i = 0;
-	     treq.op == TD_OP_BLOCK_STATUS && i < fake->extent_count; i++)
+	for (int i = 0; treq.op == TD_OP_BLOCK_STATUS && i < fake->extent_count;
+	     i++)
 		td_add_extent(treq, fake->extents[i].sec, fake->extents[i].secs,
 			      fake->extents[i].flags);
 	if (fake->lose > 0) {

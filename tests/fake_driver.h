@@ -25,7 +25,7 @@ struct fake {
 	int lose;  /* complete so many sectors too few */
 	int resize_error;
 	unsigned int queued[TD_OP_COUNT];
-	td_request_t last; /* of what was queued */
+	td_request_t last;		 /* of what was queued */
 	const struct td_extent *extents; /* borrowed; a block status' answer */
 	int extent_count;
 	td_request_t held[FAKE_HELD_MAX];
