@@ -229,6 +229,7 @@ command_promote(struct replica *replica, bool alone, struct reason *reason)
 	if (replica->state == REPLICA_LOST &&
 	    replica_durable(replica)->consistent) {
 		replica->alone = true;
+		replica->change_error.text[0] = '\0'; /* of another order */
 		replica_poke(replica);
 		return 0;
 	}

@@ -6,7 +6,7 @@
 # over: san
 . "$(dirname "$0")/lib.sh"
 
-need mandoc nbdinfo nbdcopy psktool qemu-io python3
+need mandoc nbdinfo nbdcopy psktool qemu-io python3 openssl
 
 PATH=$BUILD:$PATH
 export TAPDISK_RUN_DIR=$run_dir/tapdisk
@@ -72,6 +72,11 @@ for verb in create spawn; do
             sed -nE 's/^\.Fl (-[a-z-]+) [,.]$/-\1/p')"
 done
 
+same "options that tap-ctl open passes on" \
+    "$(sed '1,/passed on:/d' "$work/help.open" | help_options)" \
+    "$(page_of tap-ctl | section OPTIONS |
+        sed -nE '/^\.Ar pair-options/,$s/^\.Fl (-[a-z-]+) [,.]$/-\1/p')"
+
 # --- examples ---
 
 # The text of the examples, as a reader sees it.
@@ -80,7 +85,8 @@ examples() { # PROGRAM
         awk '/^\.Bd -literal/ { on = 1; next } /^\.Ed/ { on = 0 } on' |
         sed -e 's/\\e/\\/g' -e 's/\\-/-/g' -e 's/\\&//g' \
             -e "s|/run/|$run_dir/|g" -e "s|/srv/|$work/srv/|g" \
-            -e "s|:10809|:$port|g"
+            -e "s|:10809|:$port|g" \
+            -e "s|:7788|:$port|g" -e "s|:7789|:$other_port|g"
 }
 
 free_port() {
@@ -126,7 +132,7 @@ run_examples() { # PROGRAM
     local line command='' expected='' continued='' commands=0
     mkdir -p "$work/srv"
     random_file "$work/srv/debian.img" 1M
-    port=$(free_port)
+    port=$(free_port) other_port=$(free_port)
     examples "$1" >"$work/examples"
     while IFS= read -r line <&3; do
         if [ -n "$continued" ]; then

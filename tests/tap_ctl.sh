@@ -154,10 +154,13 @@ refused 2 'say which disk' pause
 refused 2 'must be a number' pause -p many
 
 echo "- list -t, -f, --json"
-shows "*args=aio:$disk" list -t aio
+lines 2 list -t aio
 shows "*args=fault:|aio:$work/two.img" list -t fault
 prints "" list -t vhd
 lines 1 list -f "$disk"
+shows "*args=fault:|aio:$work/two.img" list -f "$work/two.img"
+lines 1 list -t aio -f "$work/two.img"
+prints "" list -t fault -f "$work/two.img"
 prints "" list -f "$disk.no"
 has 1/image "fault:|aio:$work/two.img" list --json
 

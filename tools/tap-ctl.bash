@@ -60,6 +60,8 @@ _tapdisk_offer_by_help() {
     else
         _tapdisk_offer_more "unix: tcp:"
     fi ;;
+    URL) _tapdisk_offer_more "tcp://" ;;
+    local) _tapdisk_offer "local" ;;
     DIR | PATH | FILE) _tapdisk_offer_files ;;
     *\|file:PATH) if [[ $_word == file:* ]]; then
         _tapdisk_offer_files
@@ -107,7 +109,7 @@ _tap_ctl() {
     help=$(tap-ctl "${_words[1]}" --help 2>/dev/null)
     _tapdisk_offer_by_help "$help" "$_last" || case ${_words[1]} in
     log-level) _tapdisk_offer "error warning info debug" ;;
-    driver) _tapdisk_offer "fault lossy" ;;
+    driver) _tapdisk_offer "fault lossy remus" ;;
     esac
 }
 

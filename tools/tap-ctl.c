@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/reason.h"
 #include "tools/common/daemon_options.h"
 #include "tools/common/run_dir.h"
 #include "tools/tap-ctl/verbs.h"
@@ -52,6 +53,21 @@ print_usage(void)
 	       "all.\n\n" HELP_EXAMPLE);
 }
 
+/* Of tapdisk's options, those that the verb takes, too. */
+static bool
+takes(const struct verb *verb, const struct daemon_option *option)
+{
+	switch (option->use) {
+	case DAEMON_OPTION_ALONE:
+		return false;
+	case DAEMON_OPTION_SPAWN:
+		return verb->takes == DAEMON_OPTION_SPAWN;
+	case DAEMON_OPTION_PAIR:
+		return verb->takes != DAEMON_OPTION_ALONE;
+	}
+	return false;
+}
+
 static void
 print_verb(const struct verb *verb)
 {
@@ -67,11 +83,11 @@ print_verb(const struct verb *verb)
 		print_arg(verb->args[i]);
 	for (i = 0; i < COMMON_ARGS; i++)
 		print_arg(common_args[i]);
-	if (!verb->passes_on)
+	if (verb->takes == DAEMON_OPTION_ALONE)
 		return;
 	printf("\nOptions of tapdisk that are passed on:\n");
 	for (i = 0; i < DAEMON_OPTIONS; i++)
-		if (daemon_options[i].passed_on)
+		if (takes(verb, &daemon_options[i]))
 			option_print(&daemon_options[i]);
 }
 
@@ -122,8 +138,8 @@ build_grammar(const struct verb *verb, struct option *table, char *letters)
 		add_arg(table, &count, letters, verb->args[i]);
 	for (i = 0; i < COMMON_ARGS; i++)
 		add_arg(table, &count, letters, common_args[i]);
-	for (i = 0; verb->passes_on && i < DAEMON_OPTIONS; i++)
-		if (daemon_options[i].passed_on)
+	for (i = 0; i < DAEMON_OPTIONS; i++)
+		if (takes(verb, &daemon_options[i]))
 			table[count++] = (struct option){
 				.name = daemon_options[i].name,
 				.has_arg = daemon_options[i].argument != NULL,
@@ -162,11 +178,29 @@ pass_on(struct context *context, int index)
 	return true;
 }
 
+/* Words for the daemon: passed on to the one that is spawned, or composed to
+ * the image's name by open. */
+static void
+take_daemon_option(struct context *context, int index)
+{
+	struct reason reason;
+
+	if (context->verb->takes == DAEMON_OPTION_SPAWN) {
+		if (!pass_on(context, index))
+			usage_error(context, "too many options");
+		return;
+	}
+	if (pair_take(&context->pair, &daemon_options[index], optarg, &reason) <
+	    0)
+		usage_error(context, "%s", reason.text);
+}
+
 static void
 parse(struct context *context, int argc, char **argv)
 {
 	struct option table[TABLE_MAX];
 	char letters[2 * VERB_ARGS_MAX + 8] = ":";
+	struct reason reason;
 	int value;
 	enum arg arg;
 
@@ -180,13 +214,14 @@ parse(struct context *context, int argc, char **argv)
 			usage_error(context, "unknown option %s",
 				    argv[optind - 1]);
 		if (value >= 2 * LONG_ONLY) {
-			if (!pass_on(context, value - 2 * LONG_ONLY))
-				usage_error(context, "too many options");
+			take_daemon_option(context, value - 2 * LONG_ONLY);
 			continue;
 		}
 		arg = arg_of(context->verb, value);
 		context->text[arg] = optarg ? optarg : "";
 	}
+	if (pair_check(&context->pair, &reason) < 0)
+		usage_error(context, "%s", reason.text);
 	context->operands = argv + optind;
 	context->operand_count = argc - optind;
 }

@@ -4,54 +4,99 @@
  */
 #include "tools/common/daemon_options.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 const struct daemon_option daemon_options[DAEMON_OPTIONS] = {
-	{ DAEMON_OPTION_NAME, false, "name", "NAME",
+	{ DAEMON_OPTION_NAME, DAEMON_OPTION_ALONE, "name", "NAME",
 	  "name of the disk, in logs and for tap-ctl" },
-	{ DAEMON_OPTION_READ_ONLY, false, "read-only", NULL,
+	{ DAEMON_OPTION_READ_ONLY, DAEMON_OPTION_ALONE, "read-only", NULL,
 	  "let nobody write" },
-	{ DAEMON_OPTION_NBD, true, "nbd", "ADDRESS",
+	{ DAEMON_OPTION_NBD, DAEMON_OPTION_SPAWN, "nbd", "ADDRESS",
 	  "serve NBD at unix:PATH, tcp:HOST:PORT or\n"
 	  "tcp:[IPV6]:PORT; may be given several times" },
-	{ DAEMON_OPTION_NBD_EXPORT, true, "nbd-export", "NAME",
+	{ DAEMON_OPTION_NBD_EXPORT, DAEMON_OPTION_SPAWN, "nbd-export", "NAME",
 	  "name of the export (the disk's name)" },
-	{ DAEMON_OPTION_TLS, true, "tls", "off|on|require",
+	{ DAEMON_OPTION_TLS, DAEMON_OPTION_SPAWN, "tls", "off|on|require",
 	  "refuse, allow or demand TLS of NBD clients" },
-	{ DAEMON_OPTION_TLS_CERTIFICATES, true, "tls-certificates", "DIR",
+	{ DAEMON_OPTION_TLS_CERTIFICATES, DAEMON_OPTION_SPAWN,
+	  "tls-certificates", "DIR",
 	  "ca-cert.pem, server-cert.pem, server-key.pem" },
-	{ DAEMON_OPTION_TLS_PSK, true, "tls-psk", "FILE",
+	{ DAEMON_OPTION_TLS_PSK, DAEMON_OPTION_SPAWN, "tls-psk", "FILE",
 	  "lines of USER:HEXKEY, as psktool writes them" },
-	{ DAEMON_OPTION_TLS_VERIFY_PEER, true, "tls-verify-peer", NULL,
-	  "clients must have a certificate of our CA" },
-	{ DAEMON_OPTION_IO, true, "io", "libaio|io_uring",
+	{ DAEMON_OPTION_TLS_VERIFY_PEER, DAEMON_OPTION_SPAWN, "tls-verify-peer",
+	  NULL, "clients must have a certificate of our CA" },
+	{ DAEMON_OPTION_ROLE, DAEMON_OPTION_PAIR, "role", "primary|secondary",
+	  "one of two replicas: the one that serves guests, or\n"
+	  "its copy" },
+	{ DAEMON_OPTION_LISTEN, DAEMON_OPTION_PAIR, "listen", "URL",
+	  "where the peer may call: tcp://HOST:PORT; may be\n"
+	  "given several times" },
+	{ DAEMON_OPTION_PEER, DAEMON_OPTION_PAIR, "peer", "URL",
+	  "where the peer is; several times, the best first" },
+	{ DAEMON_OPTION_ACK, DAEMON_OPTION_PAIR, "ack",
+	  "received|written|durable",
+	  "how far a write has come at the peer when the guest\n"
+	  "hears of it (written)" },
+	{ DAEMON_OPTION_ON_PEER_LOSS, DAEMON_OPTION_PAIR, "on-peer-loss",
+	  "continue|freeze",
+	  "go on alone without the peer, or hold the guest's\n"
+	  "requests (continue)" },
+	{ DAEMON_OPTION_KEY, DAEMON_OPTION_PAIR, "key", "FILE",
+	  "the key that both replicas share" },
+	{ DAEMON_OPTION_META, DAEMON_OPTION_PAIR, "meta", "FILE",
+	  "the replica's metadata (the image's path and .meta)" },
+	{ DAEMON_OPTION_GRACE, DAEMON_OPTION_PAIR, "grace", "TIME",
+	  "a connection that is back within TIME costs no copy\n"
+	  "(10s)" },
+	{ DAEMON_OPTION_DEAD, DAEMON_OPTION_PAIR, "dead", "TIME",
+	  "a connection that is silent for TIME is broken (5s)" },
+	{ DAEMON_OPTION_PING, DAEMON_OPTION_PAIR, "ping", "TIME",
+	  "ask an idle peer every TIME whether it is alive (1s)" },
+	{ DAEMON_OPTION_INSECURE_NETWORK, DAEMON_OPTION_PAIR,
+	  "insecure-network", NULL,
+	  "without --key, replicate beyond this host even so" },
+	{ DAEMON_OPTION_IO, DAEMON_OPTION_SPAWN, "io", "libaio|io_uring",
 	  "how to do disk I/O (the first that works)" },
-	{ DAEMON_OPTION_REQUEST_TIMEOUT, true, "request-timeout", "S",
-	  "a request fails after S seconds (120)" },
-	{ DAEMON_OPTION_POOL_SIZE, true, "pool-size", "SIZE",
+	{ DAEMON_OPTION_REQUEST_TIMEOUT, DAEMON_OPTION_SPAWN, "request-timeout",
+	  "S", "a request fails after S seconds (120)" },
+	{ DAEMON_OPTION_POOL_SIZE, DAEMON_OPTION_SPAWN, "pool-size", "SIZE",
 	  "memory for data under way (64M)" },
-	{ DAEMON_OPTION_BUSY_POLL, true, "busy-poll", "US",
+	{ DAEMON_OPTION_BUSY_POLL, DAEMON_OPTION_SPAWN, "busy-poll", "US",
 	  "poll up to US microseconds before sleeping (0)" },
-	{ DAEMON_OPTION_RUN_DIR, false, "run-dir", "DIR",
+	{ DAEMON_OPTION_RUN_DIR, DAEMON_OPTION_ALONE, "run-dir", "DIR",
 	  "where sockets are\n"
 	  "($TAPDISK_RUN_DIR, or /run/tapdisk)" },
-	{ DAEMON_OPTION_GROUP, true, "group", "GROUP",
+	{ DAEMON_OPTION_GROUP, DAEMON_OPTION_SPAWN, "group", "GROUP",
 	  "let this group use the sockets, too" },
-	{ DAEMON_OPTION_LOG, true, "log", "stderr|syslog|file:PATH",
+	{ DAEMON_OPTION_LOG, DAEMON_OPTION_SPAWN, "log",
+	  "stderr|syslog|file:PATH",
 	  "where messages go (stderr; syslog with --daemon)" },
-	{ DAEMON_OPTION_LOG_LEVEL, true, "log-level", "LEVEL",
+	{ DAEMON_OPTION_LOG_LEVEL, DAEMON_OPTION_SPAWN, "log-level", "LEVEL",
 	  "error, warning, info or debug (info)" },
-	{ DAEMON_OPTION_DAEMON, false, "daemon", NULL,
+	{ DAEMON_OPTION_DAEMON, DAEMON_OPTION_ALONE, "daemon", NULL,
 	  "go to the background once the disk is served, and\n"
 	  "print the process id" },
-	{ DAEMON_OPTION_PID_FILE, false, "pid-file", "PATH",
+	{ DAEMON_OPTION_PID_FILE, DAEMON_OPTION_ALONE, "pid-file", "PATH",
 	  "write the process id once the disk is served" },
-	{ DAEMON_OPTION_STOP_TIMEOUT, true, "stop-timeout", "S",
+	{ DAEMON_OPTION_STOP_TIMEOUT, DAEMON_OPTION_SPAWN, "stop-timeout", "S",
 	  "when told to stop, end within S seconds (30)" },
-	{ DAEMON_OPTION_VERSION, false, "version", NULL, "print the version" },
-	{ DAEMON_OPTION_HELP, false, "help", NULL, "print this text" },
+	{ DAEMON_OPTION_VERSION, DAEMON_OPTION_ALONE, "version", NULL,
+	  "print the version" },
+	{ DAEMON_OPTION_HELP, DAEMON_OPTION_ALONE, "help", NULL,
+	  "print this text" },
 };
+
+const struct daemon_option *
+daemon_option_of(enum daemon_option_id id)
+{
+	const struct daemon_option *option =
+		&daemon_options[id - daemon_options[0].id];
+
+	assert(option->id == id);
+	return option;
+}
 
 #define HEAD_WIDTH 27
 

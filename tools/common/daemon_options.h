@@ -17,6 +17,17 @@ enum daemon_option_id {
 	DAEMON_OPTION_TLS_CERTIFICATES,
 	DAEMON_OPTION_TLS_PSK,
 	DAEMON_OPTION_TLS_VERIFY_PEER,
+	DAEMON_OPTION_ROLE,
+	DAEMON_OPTION_LISTEN,
+	DAEMON_OPTION_PEER,
+	DAEMON_OPTION_ACK,
+	DAEMON_OPTION_ON_PEER_LOSS,
+	DAEMON_OPTION_KEY,
+	DAEMON_OPTION_META,
+	DAEMON_OPTION_GRACE,
+	DAEMON_OPTION_DEAD,
+	DAEMON_OPTION_PING,
+	DAEMON_OPTION_INSECURE_NETWORK,
 	DAEMON_OPTION_IO,
 	DAEMON_OPTION_REQUEST_TIMEOUT,
 	DAEMON_OPTION_POOL_SIZE,
@@ -32,17 +43,26 @@ enum daemon_option_id {
 	DAEMON_OPTION_HELP,
 };
 
+/* Who takes an option besides tapdisk. */
+enum daemon_option_use {
+	DAEMON_OPTION_ALONE, /* nobody */
+	DAEMON_OPTION_SPAWN, /* tap-ctl spawn and create */
+	DAEMON_OPTION_PAIR,  /* these and open: a word of tools/common/pair.h */
+};
+
 struct daemon_option {
 	enum daemon_option_id id;
-	bool passed_on; /* tap-ctl spawn and create know it, too */
+	enum daemon_option_use use;
 	const char *name;
 	const char *argument; /* NULL: takes none */
 	const char *help;     /* further lines stand behind '\n' */
 };
 
-#define DAEMON_OPTIONS 21
+#define DAEMON_OPTIONS 32
 
 extern const struct daemon_option daemon_options[DAEMON_OPTIONS];
+
+const struct daemon_option *daemon_option_of(enum daemon_option_id id);
 
 /* One option of a help text: `head` ("--nbd ADDRESS") and its lines. */
 void option_print_text(const char *head, const char *help);

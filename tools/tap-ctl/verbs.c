@@ -30,6 +30,12 @@ const struct arg_row arg_rows[ARG_COUNT] = {
 	[ARG_LIMIT] = { 't', "timeout", "S",
 			"wait at most S seconds; what was begun\n"
 			"goes on" },
+	[ARG_ALONE] = { 0, "alone", NULL,
+			"the peer is dead, and was not promoted" },
+	[ARG_LOSS] = { 0, "force", NULL,
+		       "take the loss of what this copy lacks" },
+	[ARG_DISCARD] = { 0, "discard", "local",
+			  "give up what only this host wrote" },
 	[ARG_JSON] = { 0, "json", NULL, "print JSON" },
 	[ARG_RUN_DIR] = { 0, "run-dir", "DIR",
 			  "where sockets are\n"
@@ -70,7 +76,7 @@ const struct verb verbs[] = {
 	{ .name = "create",
 	  .summary = "serve a disk: allocate, spawn, attach and open",
 	  .args = { ARG_NAME, ARG_IMAGE, ARG_READ_ONLY, ARG_REQUEST_TIMEOUT },
-	  .passes_on = true,
+	  .takes = DAEMON_OPTION_SPAWN,
 	  .help = "Prints the addresses at which clients find the disk.\n\n"
 		  "Examples:\n"
 		  "  tap-ctl create -n vm1 -a aio:/srv/vm1.img\n"
@@ -84,7 +90,7 @@ const struct verb verbs[] = {
 	{ .name = "spawn",
 	  .summary = "start a tapdisk without a disk; prints its process id",
 	  .args = { ARG_NAME },
-	  .passes_on = true,
+	  .takes = DAEMON_OPTION_SPAWN,
 	  .run = verb_spawn },
 	{ .name = "allocate",
 	  .summary = "take a free minor; prints it",
@@ -104,6 +110,7 @@ const struct verb verbs[] = {
 	{ .name = "open",
 	  .summary = "let a tapdisk open an image and serve it",
 	  .args = { DISK, ARG_IMAGE, ARG_READ_ONLY, ARG_REQUEST_TIMEOUT },
+	  .takes = DAEMON_OPTION_PAIR,
 	  .help = "Prints the addresses at which clients find the disk.\n",
 	  .run = verb_open },
 	{ .name = "close",
@@ -125,6 +132,25 @@ const struct verb verbs[] = {
 	  .help = "Example:\n"
 		  "  tap-ctl resize -n vm1 -s 20G\n",
 	  .run = verb_resize },
+	{ .name = "promote",
+	  .summary = "make this host's replica the primary",
+	  .args = { DISK, ARG_ALONE, ARG_LOSS, ARG_LIMIT },
+	  .help = "For the secondary when the primary is dead.  A primary "
+		  "that waits for its\npeer goes on with --alone.  Never "
+		  "promote while the other host may serve\nthe disk.\n",
+	  .run = verb_promote },
+	{ .name = "demote",
+	  .summary = "make this host's replica the secondary",
+	  .args = { DISK, ARG_LIMIT },
+	  .help = "If the two are in sync the peer becomes the primary.\n",
+	  .run = verb_demote },
+	{ .name = "resync",
+	  .summary = "try again now to bring two replicas in sync",
+	  .args = { DISK, ARG_DISCARD },
+	  .help = "It begins by itself when the peer comes.  When both "
+		  "wrote alone, --discard\nlocal on one of the two, which "
+		  "must be secondary, makes it a copy of the\nother.\n",
+	  .run = verb_resync },
 	{ .name = "driver",
 	  .summary = "give an instruction to a driver of a disk",
 	  .args = { DISK },

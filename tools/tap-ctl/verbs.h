@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "tools/common/pair.h"
+
 struct client;
 struct reason;
 
@@ -37,6 +39,9 @@ enum arg {
 	ARG_FILE,
 	ARG_REQUEST_TIMEOUT,
 	ARG_LIMIT,
+	ARG_ALONE,
+	ARG_LOSS,
+	ARG_DISCARD,
 	ARG_JSON,
 	ARG_RUN_DIR,
 	ARG_HELP,
@@ -62,6 +67,7 @@ struct context {
 	int operand_count;
 	char *pass[PASS_MAX + 1]; /* borrowed: options for tapdisk */
 	int pass_count;
+	struct pair pair; /* of open */
 	const char *run_dir;
 };
 
@@ -69,7 +75,7 @@ struct verb {
 	const char *name;
 	const char *summary;
 	enum arg args[VERB_ARGS_MAX]; /* besides the last three, all have */
-	bool passes_on;		      /* takes tapdisk's options, too */
+	enum daemon_option_use takes; /* of tapdisk's options; ALONE: none */
 	int operands_min, operands_max;
 	const char *operands; /* for the help text; NULL: none */
 	const char *help;     /* more, with examples */
@@ -115,12 +121,22 @@ int disk_command(struct context *context, const char *command,
 
 /* --- verbs_disk.c, for create too --- */
 
-/* Let the daemon open the image of -a; *ret_status as client_call(). */
+/* Let the daemon, whose status is `before`, open the image of -a; *ret_status
+ * as client_call(). */
 int open_image(struct context *context, struct client *client,
-	       json_t **ret_status, struct reason *reason);
+	       const json_t *before, json_t **ret_status,
+	       struct reason *reason);
 
 /* Where clients find the disk, a line each; or --json. */
 void print_addresses(const struct context *context, const json_t *status);
+
+/* --- pair.c --- */
+
+/* The lines of status that tell of a replica ("replica" of a status). */
+void pair_print(const json_t *replica);
+
+/* A row of the live view, without its end. */
+void pair_print_row(const json_t *replica);
 
 /* --- the verbs --- */
 
@@ -129,6 +145,7 @@ int verb_attach(struct context *context);
 int verb_check(struct context *context);
 int verb_close(struct context *context);
 int verb_create(struct context *context);
+int verb_demote(struct context *context);
 int verb_destroy(struct context *context);
 int verb_detach(struct context *context);
 int verb_driver(struct context *context);
@@ -138,7 +155,9 @@ int verb_list(struct context *context);
 int verb_major(struct context *context);
 int verb_open(struct context *context);
 int verb_pause(struct context *context);
+int verb_promote(struct context *context);
 int verb_resize(struct context *context);
+int verb_resync(struct context *context);
 int verb_spawn(struct context *context);
 int verb_stats(struct context *context);
 int verb_status(struct context *context);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "core/image.h"
 #include "core/reason.h"
 #include "tools/common/run_dir.h"
 #include "tools/common/size.h"
@@ -55,7 +56,7 @@ verb_open(struct context *context)
 	r = disk_find(context, &client, &status);
 	if (r != EXIT_OK)
 		return r;
-	r = open_image(context, client, &result, &reason);
+	r = open_image(context, client, status, &result, &reason);
 	if (r == 0)
 		print_addresses(context, result);
 	if (r == 0)
@@ -130,12 +131,20 @@ verb_log_level(struct context *context)
 /* --- open, for create too --- */
 
 int
-open_image(struct context *context, struct client *client, json_t **ret_result,
-	   struct reason *reason)
+open_image(struct context *context, struct client *client, const json_t *before,
+	   json_t **ret_result, struct reason *reason)
 {
-	json_t *arguments =
-		json_pack("{s:s}", "image", context->text[ARG_IMAGE]);
+	const char *name = json_string_value(json_object_get(before, "name"));
+	char image[IMAGE_NAME_MAX];
+	json_t *arguments;
+	int r;
 
+	r = pair_compose(&context->pair, name ? name : "disk",
+			 context->text[ARG_IMAGE], image, sizeof(image),
+			 reason);
+	if (r < 0)
+		return r;
+	arguments = json_pack("{s:s}", "image", image);
 	if (!arguments)
 		return reason_set(reason, -EINVAL,
 				  "the name of the image is not UTF-8");

@@ -171,7 +171,7 @@ attach_and_open(struct context *context, struct client *client, int minor,
 			    reason);
 
 	if (r == 0)
-		r = open_image(context, client, ret_status, reason);
+		r = open_image(context, client, NULL, ret_status, reason);
 	return r;
 }
 

@@ -53,19 +53,37 @@ state_bits(const char *state)
 	return 0x1;
 }
 
-/* -t and -f; a disk without an image matches neither. */
+/* -t and -f, of one image in the stack: "TYPE:PATH", up to '|' or the end. */
+static bool
+image_is_listed(const struct context *context, const char *image)
+{
+	size_t type_length = strcspn(image, ":|");
+	const char *type = context->text[ARG_TYPE];
+	const char *file = context->text[ARG_FILE];
+	const char *path = image + type_length + (image[type_length] == ':');
+
+	if (type && (strlen(type) != type_length ||
+		     strncmp(image, type, type_length) != 0))
+		return false;
+	return !file || (strcspn(path, "|") == strlen(file) &&
+			 strncmp(path, file, strlen(file)) == 0);
+}
+
+/* A disk without an image matches neither. */
 static bool
 is_listed(const struct context *context, const json_t *status)
 {
 	const char *image = text_of(status, "image");
-	const char *colon = strchr(image, ':');
-	const char *type = context->text[ARG_TYPE];
-	const char *file = context->text[ARG_FILE];
 
-	if (type && (!colon || strlen(type) != (size_t)(colon - image) ||
-		     strncmp(image, type, strlen(type)) != 0))
-		return false;
-	return !file || (colon && strcmp(colon + 1, file) == 0);
+	if (!has(context, ARG_TYPE) && !has(context, ARG_FILE))
+		return true;
+	while (*image) {
+		if (image_is_listed(context, image))
+			return true;
+		image += strcspn(image, "|");
+		image += *image == '|';
+	}
+	return false;
 }
 
 static void
@@ -215,6 +233,8 @@ print_status(const json_t *status)
 		json_array_foreach(json_object_get(frontend, "addresses"), i,
 				   address) printf("  %-11s %s\n", name,
 						   json_string_value(address));
+	if (json_is_object(json_object_get(status, "replica")))
+		pair_print(json_object_get(status, "replica"));
 	printf("  requests    %lld under way, %lld waiting, %lld past their "
 	       "time limit\n",
 	       integer_of(status, "in_flight"), integer_of(status, "waiting"),

@@ -136,6 +136,10 @@ print_row(struct context *context, json_t *status, void *arg)
 	print_rate(ops, "read", before, 0, seconds);
 	print_rate(ops, "write", before, 1, seconds);
 	printf(LINE_END);
+	if (json_is_object(json_object_get(status, "replica"))) {
+		pair_print_row(json_object_get(status, "replica"));
+		printf(LINE_END);
+	}
 	view->rows++;
 	json_decref(stats);
 }

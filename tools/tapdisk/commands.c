@@ -106,6 +106,7 @@ command_open(struct control_call *call, json_t *arguments)
 	struct daemon *daemon = control_context(call);
 	struct reason reason = { "" };
 	struct vbd_options disk = { 0 };
+	char image[IMAGE_NAME_MAX];
 	int read_only = daemon->options->read_only;
 	int timeout_s = (int)daemon->options->timeout_s;
 	int r;
@@ -120,7 +121,11 @@ command_open(struct control_call *call, json_t *arguments)
 	else if (daemon->stopping)
 		r = reason_set(&reason, -ESHUTDOWN, "%s is about to end",
 			       daemon->name);
-	else {
+	else
+		r = pair_compose(&daemon->options->pair, daemon->name,
+				 disk.image, image, sizeof(image), &reason);
+	if (r == 0) {
+		disk.image = image;
 		disk.flags = read_only ? TD_OPEN_RDONLY : 0;
 		disk.timeout_s = (unsigned int)timeout_s;
 		r = disk_open(daemon, &disk, &reason);
@@ -173,10 +178,16 @@ command_unpause(struct control_call *call, json_t *arguments)
 	struct daemon *daemon = control_context(call);
 	struct reason reason = { "" };
 	const char *image = NULL;
+	char name[IMAGE_NAME_MAX];
+	int r;
 
 	if (!control_unpack(call, arguments, "{s?s}", "image", &image))
 		return;
-	answer(call, vbd_unpause(daemon->vbd, image, &reason), &reason);
+	r = pair_keep(vbd_image_name(daemon->vbd), daemon->role, image, name,
+		      sizeof(name), &reason);
+	if (r == 0)
+		r = vbd_unpause(daemon->vbd, name, &reason);
+	answer(call, r, &reason);
 }
 
 static void
@@ -255,13 +266,16 @@ command_exit(struct control_call *call, json_t *arguments)
 const struct control_command daemon_commands[] = {
 	{ "attach", command_attach },
 	{ "close", command_close },
+	{ "demote", pair_demote },
 	{ "detach", command_detach },
 	{ "driver-command", command_driver },
 	{ "exit", command_exit },
 	{ "log-level", command_log_level },
 	{ "open", command_open },
 	{ "pause", command_pause },
+	{ "promote", pair_promote },
 	{ "resize", command_resize },
+	{ "resync", pair_resync },
 	{ "stats", command_stats },
 	{ "status", command_status },
 	{ "unpause", command_unpause },

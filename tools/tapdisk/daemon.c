@@ -202,8 +202,9 @@ start(struct daemon *daemon, const struct driver_type *types,
       struct reason *reason)
 {
 	const struct options *options = daemon->options;
+	char image[IMAGE_NAME_MAX];
 	struct vbd_options disk = {
-		.image = options->image,
+		.image = image,
 		.flags = options->read_only ? TD_OPEN_RDONLY : 0,
 		.timeout_s = options->timeout_s,
 	};
@@ -212,6 +213,9 @@ start(struct daemon *daemon, const struct driver_type *types,
 	r = claim(daemon, reason);
 	if (r == 0)
 		r = assemble(daemon, types, reason);
+	if (r == 0 && options->image)
+		r = pair_compose(&options->pair, daemon->name, options->image,
+				 image, sizeof(image), reason);
 	if (r == 0 && options->image)
 		r = disk_open(daemon, &disk, reason);
 	if (r == 0)

@@ -70,6 +70,8 @@ struct daemon {
 	struct daemon_failure last_failure;
 	struct timer failure_pause; /* between two events */
 
+	const char *role; /* of the replica at the last pause; NULL: none */
+
 	/* the change under way */
 	const char *change; /* "closed", "paused"; NULL: none */
 	struct vbd_waiter pause_waiter, close_waiter;
@@ -129,6 +131,22 @@ json_t *events_failures(const struct daemon *daemon);
 
 json_t *report_status(const struct daemon *daemon);
 json_t *report_stats(const struct daemon *daemon);
+
+/* --- pair.c: of a replicated disk --- */
+
+/* What its driver tells, in "images" of vbd_json(); NULL if it is none.
+ * Borrowed. */
+json_t *pair_replica(const json_t *images);
+
+/* Begins a sentence: "is primary, in sync with its peer". */
+void pair_say(const json_t *replica, char *text, size_t length);
+
+/* "primary", "secondary"; NULL if the disk is no replica. */
+const char *pair_role(const struct daemon *daemon);
+
+void pair_promote(struct control_call *call, json_t *arguments);
+void pair_demote(struct control_call *call, json_t *arguments);
+void pair_resync(struct control_call *call, json_t *arguments);
 
 /* --- commands.c --- */
 

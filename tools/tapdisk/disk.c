@@ -293,6 +293,7 @@ disk_pause(struct daemon *daemon, unsigned int limit_s, daemon_done_t on_done,
 	if (r < 0)
 		return r;
 	ask(daemon, limit_s, on_done, arg);
+	daemon->role = pair_role(daemon); /* the name may be older */
 	daemon->pause_waiter.on_done = on_paused;
 	vbd_pause(daemon->vbd, &daemon->pause_waiter);
 	return 0;

@@ -19,6 +19,7 @@
 
 #include "core/image.h"
 #include "core/pool.h"
+#include "core/reason.h"
 #include "core/vbd.h"
 #include "tools/common/daemon_options.h"
 #include "tools/common/run_dir.h"
@@ -247,6 +248,9 @@ static void
 take_option(struct options *options, enum daemon_option_id id, const char *text,
 	    const struct driver_type *types)
 {
+	const struct daemon_option *option = daemon_option_of(id);
+	struct reason reason;
+
 	if (id == DAEMON_OPTION_VERSION) {
 		printf("tapdisk %s\n", TAPDISK_VERSION);
 		exit(EXIT_STOPPED);
@@ -255,7 +259,10 @@ take_option(struct options *options, enum daemon_option_id id, const char *text,
 		print_help(types);
 		exit(EXIT_STOPPED);
 	}
-	if (word_of(options, id))
+	if (option->use == DAEMON_OPTION_PAIR) {
+		if (pair_take(&options->pair, option, text, &reason) < 0)
+			usage_error("%s", reason.text);
+	} else if (word_of(options, id))
 		*word_of(options, id) = text;
 	else if (flag_of(options, id))
 		*flag_of(options, id) = true;
@@ -267,6 +274,7 @@ take_option(struct options *options, enum daemon_option_id id, const char *text,
 static void
 check_together(const struct options *options)
 {
+	struct reason reason;
 	json_t *text;
 
 	if (options->tls != OPTIONS_TLS_OFF && !options->tls_certificates &&
@@ -276,6 +284,11 @@ check_together(const struct options *options)
 		usage_error("give --tls-certificates or --tls-psk, not both");
 	if (options->tls_verify_peer && !options->tls_certificates)
 		usage_error("--tls-verify-peer needs --tls-certificates");
+	if (pair_check(&options->pair, &reason) < 0)
+		usage_error("%s", reason.text);
+	if (pair_is_given(&options->pair) && options->read_only)
+		usage_error("--role does not go with --read-only: both "
+			    "replicas have to write");
 	if (options->image && strlen(options->image) >= IMAGE_NAME_MAX)
 		usage_error("the name of the image is too long");
 	text = json_string(options->image ? options->image : "");

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tools/common/pair.h"
+
 struct driver_type;
 
 #define OPTIONS_ADDRESSES_MAX 8
@@ -30,6 +32,7 @@ struct options {
 	int nbd_count;
 	const char *nbd_export; /* NULL: the disk's name */
 	bool read_only;
+	struct pair pair;
 	enum options_tls tls;
 	const char *tls_certificates;
 	const char *tls_psk;

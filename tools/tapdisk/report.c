@@ -12,25 +12,40 @@
 #include "tools/common/size.h"
 #include "tools/tapdisk/daemon.h"
 
+static void
+say_running(const struct daemon *daemon, const json_t *replica, char *text,
+	    size_t length)
+{
+	unsigned int clients = disk_clients(daemon);
+	char size[SIZE_TEXT_MAX], pair[80] = "";
+
+	if (replica)
+		pair_say(replica, pair, sizeof(pair));
+	if (vbd_admits(daemon->vbd, NULL) < 0) {
+		snprintf(text, length, "%s%sserves nobody", pair,
+			 replica ? "; " : "");
+		return;
+	}
+	size_text(size, vbd_size(daemon->vbd));
+	snprintf(text, length, "%s%sserves %s, %s, to %u client%s", pair,
+		 replica ? "; " : "", size,
+		 vbd_is_read_only(daemon->vbd) ? "read-only" : "read-write",
+		 clients, clients == 1 ? "" : "s");
+}
+
 /* One sentence in plain words. */
 static void
-say(const struct daemon *daemon, char *text, size_t length)
+say(const struct daemon *daemon, const json_t *replica, char *text,
+    size_t length)
 {
-	enum vbd_state state = vbd_state(daemon->vbd);
 	unsigned int pending = vbd_pending(daemon->vbd);
-	unsigned int clients = disk_clients(daemon);
-	char size[SIZE_TEXT_MAX];
 
-	size_text(size, vbd_size(daemon->vbd));
-	switch (state) {
+	switch (vbd_state(daemon->vbd)) {
 	case VBD_CLOSED:
 		snprintf(text, length, "waits for a disk to open");
 		return;
 	case VBD_RUNNING:
-		snprintf(text, length, "serves %s, %s, to %u client%s", size,
-			 vbd_is_read_only(daemon->vbd) ? "read-only"
-						       : "read-write",
-			 clients, clients == 1 ? "" : "s");
+		say_running(daemon, replica, text, length);
 		return;
 	case VBD_PAUSING:
 		snprintf(text, length,
@@ -53,9 +68,11 @@ json_t *
 report_status(const struct daemon *daemon)
 {
 	json_t *status = vbd_json(daemon->vbd);
+	json_t *replica = pair_replica(json_object_get(status, "images"));
 	char words[160];
 
-	say(daemon, words, sizeof(words));
+	say(daemon, replica, words, sizeof(words));
+	json_object_set(status, "replica", replica ? replica : json_null());
 	json_object_del(status, "stats");
 	json_object_del(status, "images");
 	json_object_update_new(
