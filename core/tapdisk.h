@@ -133,7 +133,7 @@ struct td_request {
 #endif
 
 	/* appended to the seed's fields */
-	uint32_t flags;	    /* TD_REQUEST_* */
+	uint32_t flags; /* TD_REQUEST_* */
 	/* the core's own, of when it was queued to an image: see ticket.h */
 	uint64_t queued_ns;
 	uint64_t ticket;

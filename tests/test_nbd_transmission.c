@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_nbd_transmission - commands of the NBD frontend, by a client that speaks
- * the bytes itself: what reaches the disk, what comes back, and with which
- * error.  What several or hostile clients do stands in test_nbd_clients.c.
+ * the bytes itself: what reaches the disk, what comes back, with which error.
  */
 #include "tests/test.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
