@@ -81,20 +81,20 @@ key_load(const char *path, unsigned char ret_key[KEY_MAX],
 }
 
 void
-key_prove(const unsigned char *key, size_t length, bool caller,
-	  const unsigned char *own_hello, size_t own_length,
-	  const unsigned char *peer_hello, size_t peer_length,
+key_prove(const struct key_bytes *key, bool caller,
+	  const struct key_bytes *own_hello, const struct key_bytes *peer_hello,
 	  unsigned char ret_mac[WIRE_MAC])
 {
 	gnutls_hmac_hd_t hmac;
-	int r = gnutls_hmac_init(&hmac, GNUTLS_MAC_SHA256, key, length);
+	int r = gnutls_hmac_init(&hmac, GNUTLS_MAC_SHA256, key->bytes,
+				 key->length);
 
 	assert(r == 0);
 	r = gnutls_hmac(hmac, caller ? "C" : "L", 1);
 	assert(r == 0);
-	r = gnutls_hmac(hmac, own_hello, own_length);
+	r = gnutls_hmac(hmac, own_hello->bytes, own_hello->length);
 	assert(r == 0);
-	r = gnutls_hmac(hmac, peer_hello, peer_length);
+	r = gnutls_hmac(hmac, peer_hello->bytes, peer_hello->length);
 	assert(r == 0);
 	(void)r;
 	gnutls_hmac_deinit(hmac, ret_mac);

@@ -18,6 +18,11 @@
 
 struct reason;
 
+struct key_bytes {
+	const unsigned char *bytes; /* not owned */
+	size_t length;
+};
+
 /* Returns the length in bytes, or a negative errno and a reason. */
 long key_load(const char *path, unsigned char ret_key[KEY_MAX],
 	      struct reason *reason);
@@ -27,9 +32,9 @@ long key_load(const char *path, unsigned char ret_key[KEY_MAX],
  * his hello and the other's; the nonces in them make it good for one connection
  * only, and the first byte keeps an answer from being sent back.
  */
-void key_prove(const unsigned char *key, size_t length, bool caller,
-	       const unsigned char *own_hello, size_t own_length,
-	       const unsigned char *peer_hello, size_t peer_length,
+void key_prove(const struct key_bytes *key, bool caller,
+	       const struct key_bytes *own_hello,
+	       const struct key_bytes *peer_hello,
 	       unsigned char ret_mac[WIRE_MAC]);
 
 /* In a time that does not depend on where they differ. */

@@ -273,6 +273,25 @@ send_hello(struct link_connection *connection)
 					     &connection->hello_send);
 }
 
+/* What we prove, or what the peer has to. */
+static void
+prove(const struct link_connection *connection, bool ourselves,
+      unsigned char ret_mac[WIRE_MAC])
+{
+	const struct transport_context *context =
+		&connection->link->options.context;
+	struct key_bytes key = { context->key, context->key_length };
+	struct key_bytes own = { connection->own_bytes,
+				 connection->own_length };
+	struct key_bytes peer = { connection->peer_bytes,
+				  connection->peer_length };
+
+	if (ourselves)
+		key_prove(&key, connection->caller, &own, &peer, ret_mac);
+	else
+		key_prove(&key, !connection->caller, &peer, &own, ret_mac);
+}
+
 static void
 on_hello(struct link_connection *connection, const void *payload, size_t length)
 {
@@ -303,9 +322,7 @@ on_hello(struct link_connection *connection, const void *payload, size_t length)
 	connection->peer_length = length;
 	connection->state = CONNECTION_AUTH;
 	if (context->key != NULL)
-		key_prove(context->key, context->key_length, connection->caller,
-			  connection->own_bytes, connection->own_length,
-			  connection->peer_bytes, connection->peer_length, mac);
+		prove(connection, true, mac);
 	link_control_send(connection, WIRE_AUTH, 0, mac,
 			  context->key != NULL ? WIRE_MAC : 0, false);
 }
@@ -320,9 +337,7 @@ is_proved(const struct link_connection *connection, const void *payload,
 
 	if (context->key == NULL)
 		return length == 0;
-	key_prove(context->key, context->key_length, !connection->caller,
-		  connection->peer_bytes, connection->peer_length,
-		  connection->own_bytes, connection->own_length, mac);
+	prove(connection, false, mac);
 	return length == WIRE_MAC && key_equal(mac, payload);
 }
 

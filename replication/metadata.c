@@ -109,7 +109,7 @@ static int
 is_whole(struct store *store, unsigned char *bytes)
 {
 	long length = store->ops->read(store, bytes, STORE_ALIGN,
-				       COPIES * METADATA_COPY_BYTES);
+				       (size_t)COPIES * METADATA_COPY_BYTES);
 
 	return length < 0 ? (int)length : length == 0;
 }

@@ -234,7 +234,7 @@ metadata_decode(const unsigned char *bytes, size_t length,
 {
 	static struct metadata_state state;
 	uint32_t flags, used;
-	uint64_t generation;
+	uint64_t generation = 0;
 	int r = metadata_decode_head(bytes, length, &generation, reason);
 
 	if (r == 0)

@@ -4,6 +4,7 @@
  */
 #include "replication/remus.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 #include "replication/replica.h"
 
 #define NAME_MAX_BYTES IMAGE_NAME_MAX
-#define TIME_MAX_MS    (24u * 3600 * 1000)
+#define TIME_MAX_MS    (24ul * 3600 * 1000)
 
 struct remus {
 	struct replica *replica;   /* owned */
@@ -68,9 +69,10 @@ take_time(td_driver_t *driver, const char *key, const char *value,
 	number = strtoul(value, &end, 10);
 	if (*value < '0' || *value > '9' || *end != '\0' || errno != 0 ||
 	    number == 0 || number > TIME_MAX_MS)
-		return td_reason(driver, -EINVAL,
-				 "%s cannot be '%s': give 1 to %u milliseconds",
-				 key, value, TIME_MAX_MS);
+		return td_reason(
+			driver, -EINVAL,
+			"%s cannot be '%s': give 1 to %lu milliseconds", key,
+			value, TIME_MAX_MS);
 	*ret_ms = (unsigned int)number;
 	return 0;
 }
@@ -109,6 +111,7 @@ take_option(td_driver_t *driver, const char *key, const char *value)
 	struct replica_options *options = &remus->options;
 	int index = 0, r;
 
+	assert(remus != NULL);
 	if (strcmp(key, "role") == 0) {
 		r = take_word(driver, key, value, roles, &index);
 		if (r == 0)

@@ -239,7 +239,8 @@ take_message(struct tcp_channel *tcp)
 		tcp->begin += length;
 	}
 	tcp->has_header = false;
-	tcp->gone = &gone;
+	/* cppcheck-suppress autoVariables */
+	tcp->gone = &gone; /* until we return */
 	tcp->channel.events->on_message(&tcp->channel, &tcp->header, payload,
 					length);
 	if (gone)

@@ -325,8 +325,7 @@ disk_stats(struct disk *disk, const char *type)
 	json_t *image, *stats = NULL;
 	size_t i;
 
-	json_array_foreach(images, i, image)
-	{
+	json_array_foreach (images, i, image) {
 		const char *name =
 			json_string_value(json_object_get(image, "type"));
 

@@ -247,6 +247,13 @@ peer_expect_refusal(struct peer *peer, uint32_t option, uint32_t type,
 		fail_msg("\"%s\" does not say \"%s\"", peer->data, words);
 }
 
+static void
+put_bytes(char **at, const char *bytes, size_t length)
+{
+	memcpy(*at, bytes, length);
+	*at += length;
+}
+
 size_t
 peer_go_data(char *data, const char *name, const uint16_t *infos,
 	     unsigned int count)
@@ -254,8 +261,7 @@ peer_go_data(char *data, const char *name, const uint16_t *infos,
 	char *at = data;
 
 	nbd_put32(&at, (uint32_t)strlen(name));
-	memcpy(at, name, strlen(name));
-	at += strlen(name);
+	put_bytes(&at, name, strlen(name));
 	nbd_put16(&at, (uint16_t)count);
 	for (unsigned int i = 0; i < count; i++)
 		nbd_put16(&at, infos[i]);
@@ -268,13 +274,11 @@ peer_context_data(char *data, const char *name, const char *query)
 	char *at = data;
 
 	nbd_put32(&at, (uint32_t)strlen(name));
-	memcpy(at, name, strlen(name));
-	at += strlen(name);
+	put_bytes(&at, name, strlen(name));
 	nbd_put32(&at, query != NULL);
 	if (query != NULL) {
 		nbd_put32(&at, (uint32_t)strlen(query));
-		memcpy(at, query, strlen(query));
-		at += strlen(query);
+		put_bytes(&at, query, strlen(query));
 	}
 	return (size_t)(at - data);
 }

@@ -132,13 +132,12 @@ void
 nbd_client_run(struct nbd_client *client)
 {
 	enum nbd_phase phase;
-	size_t need;
+	size_t need = 0;
 
 	do {
 		if (client->stream.receive_buf != NULL)
 			return; /* more is on the way */
 		phase = client->phase;
-		need = 0;
 		switch (phase) {
 		case NBD_GREETING:
 		case NBD_OPTIONS:

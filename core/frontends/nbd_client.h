@@ -234,7 +234,7 @@ void nbd_contexts_take(struct nbd_client *client, uint32_t option,
  * the request's extents, the second the reply. */
 #define NBD_STATUS_BYTES                                                       \
 	(sizeof(struct td_extents) + NBD_STRUCTURED_BYTES + 4 +                \
-	 8 * TD_EXTENTS_MAX)
+	 8ul * TD_EXTENTS_MAX)
 void nbd_status_reply(struct nbd_slot *slot);
 
 #endif

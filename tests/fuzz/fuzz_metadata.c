@@ -15,12 +15,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static const char magic[8] = { 't', 'd', 'r', 'e', 'p', 'l', 'i', 'c' };
 static unsigned char copies[2][METADATA_COPY_BYTES];
 
 static void
 sign(unsigned char *copy)
 {
-	memcpy(copy, "tdreplic", 8);
+	memcpy(copy, magic, sizeof(magic));
 	put32(copy + 8, 1);
 	put32(copy + 56, wire_crc(copy + 64, METADATA_COPY_BYTES - 64));
 	put32(copy + 60, wire_crc(copy, 60));

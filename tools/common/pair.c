@@ -19,7 +19,7 @@
 static_assert(PAIR_ADDRESSES_MAX == LINK_ADDRESSES_MAX,
 	      "an address that cannot be taken would be refused late");
 
-#define TIME_MAX_MS (24u * 3600 * 1000)
+#define TIME_MAX_MS (24ul * 3600 * 1000)
 
 static int
 refuse(const struct daemon_option *option, const char *text, const char *why,

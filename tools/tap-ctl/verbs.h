@@ -128,6 +128,8 @@ int open_image(struct context *context, struct client *client,
 	       struct reason *reason);
 
 /* Where clients find the disk, a line each; or --json. */
+/* Lines of the prefix and an address each. */
+void print_addresses_of(const json_t *frontend, const char *prefix);
 void print_addresses(const struct context *context, const json_t *status);
 
 /* --- pair.c --- */

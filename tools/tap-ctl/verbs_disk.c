@@ -159,19 +159,27 @@ open_image(struct context *context, struct client *client, const json_t *before,
 }
 
 void
+print_addresses_of(const json_t *frontend, const char *prefix)
+{
+	json_t *addresses = json_object_get(frontend, "addresses"), *address;
+	size_t i;
+
+	json_array_foreach (addresses, i, address) {
+		printf("%s%s\n", prefix, json_string_value(address));
+	}
+}
+
+void
 print_addresses(const struct context *context, const json_t *status)
 {
+	json_t *frontends = json_object_get(status, "frontends"), *frontend;
 	const char *name;
-	json_t *frontend, *address;
-	size_t i;
 
 	if (has(context, ARG_JSON)) {
 		print_json(status);
 		return;
 	}
-	json_object_foreach(json_object_get(status, "frontends"), name,
-			    frontend)
-		json_array_foreach(json_object_get(frontend, "addresses"), i,
-				   address)
-			printf("%s\n", json_string_value(address));
+	json_object_foreach (frontends, name, frontend) {
+		print_addresses_of(frontend, "");
+	}
 }

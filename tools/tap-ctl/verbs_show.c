@@ -220,19 +220,17 @@ print_failures(const json_t *failures)
 static void
 print_status(const json_t *status)
 {
-	json_t *frontend, *address;
-	char when[WHEN_MAX];
+	json_t *frontends = json_object_get(status, "frontends"), *frontend;
+	char when[WHEN_MAX], prefix[32];
 	const char *name;
-	size_t i;
 
 	printf("%s %s\n", text_of(status, "name"), text_of(status, "words"));
 	if (*text_of(status, "image"))
 		printf("  image       %s\n", text_of(status, "image"));
-	json_object_foreach(json_object_get(status, "frontends"), name,
-			    frontend)
-		json_array_foreach(json_object_get(frontend, "addresses"), i,
-				   address) printf("  %-11s %s\n", name,
-						   json_string_value(address));
+	json_object_foreach (frontends, name, frontend) {
+		(void)snprintf(prefix, sizeof(prefix), "  %-11s ", name);
+		print_addresses_of(frontend, prefix);
+	}
 	if (json_is_object(json_object_get(status, "replica")))
 		pair_print(json_object_get(status, "replica"));
 	printf("  requests    %lld under way, %lld waiting, %lld past their "

@@ -24,8 +24,7 @@ pair_replica(const json_t *images)
 	json_t *image;
 	size_t i;
 
-	json_array_foreach(images, i, image)
-	{
+	json_array_foreach (images, i, image) {
 		type = json_string_value(json_object_get(image, "type"));
 		if (type && strcmp(type, PAIR_TYPE) == 0)
 			return json_object_get(image, "driver");
