@@ -122,22 +122,28 @@ replica_peer(struct replica *replica, const unsigned char *replica_id)
 {
 	struct metadata_state *durable = replica_durable(replica);
 	struct metadata_peer *row = replica_find_peer(replica, replica_id);
+	size_t place;
 
 	if (row != NULL)
 		return row;
-	/* A free row, or that of the partner longest gone. */
-	row = &durable->peer[0];
-	for (int i = 0; i < METADATA_PEERS; i++) {
-		if (is_zero_id(durable->peer[i].replica_id)) {
-			row = &durable->peer[i];
+	/* A free row, or that of the partner longest gone; never of one that
+	 * may believe to be in sync, with which no other is met. */
+	for (place = 0; place < METADATA_PEERS; place++) {
+		if (is_zero_id(durable->peer[place].replica_id))
 			break;
+	}
+	if (place == METADATA_PEERS) {
+		for (place = 0; place < METADATA_PEERS; place++) {
+			if (!durable->peer[place].may_be_synced)
+				break;
 		}
+		assert(place < METADATA_PEERS);
+		memmove(&durable->peer[place], &durable->peer[place + 1],
+			(METADATA_PEERS - 1 - place) *
+				sizeof(durable->peer[0]));
+		place = METADATA_PEERS - 1;
 	}
-	if (!is_zero_id(row->replica_id)) {
-		memmove(&durable->peer[0], &durable->peer[1],
-			sizeof(durable->peer) - sizeof(durable->peer[0]));
-		row = &durable->peer[METADATA_PEERS - 1];
-	}
+	row = &durable->peer[place];
 	*row = (struct metadata_peer){ .incarnation = 0 };
 	memcpy(row->replica_id, replica_id, METADATA_ID);
 	return row;
