@@ -118,7 +118,7 @@ copy_map_next(const struct copy_map *map, uint64_t from)
 {
 	uint64_t region = region_of(from);
 
-	if (map->marked == 0)
+	if (map->marked == 0 || from >= map->size)
 		return map->size;
 	while (region < map->count) {
 		uint64_t word = map->words[region / 64] >> (region % 64);

@@ -15,13 +15,33 @@ static char zeroes[ZEROES_MAX] __attribute__((aligned(4096)));
 
 static void attempt(struct image_op *op);
 
-/* Of zeros that are written out: the length of the piece at op->moved. */
+/* The bytes of the attempt at op->moved. */
 static uint64_t
-piece_length(const struct image_op *op)
+attempted(const struct image_op *op)
 {
-	uint64_t left = op->length - op->moved;
+	uint64_t length = op->length - op->moved;
 
-	return left < ZEROES_MAX ? left : ZEROES_MAX;
+	if (length > op->piece)
+		length = op->piece;
+	if (op->writing_out && length > ZEROES_MAX)
+		length = ZEROES_MAX;
+	return length;
+}
+
+static void
+try_again_later(struct image_op *op)
+{
+	struct image_io *io = op->io;
+	uint64_t unit = io->image->info.sector_size, half;
+
+	if (op->advanced && op->op != TD_OP_BLOCK_STATUS) {
+		half = attempted(op) / 2;
+		half -= half % unit;
+		op->piece = half > 0 ? half : unit;
+	}
+	list_add_tail(&op->entry, &io->again);
+	if (!timer_is_set(&io->retry))
+		timer_set(&io->retry, RETRY_NS);
 }
 
 /* All references of an attempt are back. */
@@ -29,6 +49,7 @@ static void
 attempt_ended(struct image_op *op)
 {
 	struct image_io *io = op->io;
+	uint64_t bytes;
 
 	if (op->error == -EOPNOTSUPP && op->op == TD_OP_WRITE_ZEROES &&
 	    !op->writing_out) {
@@ -39,14 +60,15 @@ attempt_ended(struct image_op *op)
 		return;
 	}
 	if (op->error == 0 && op->busy) {
-		list_add_tail(&op->entry, &io->again);
-		if (!timer_is_set(&io->retry))
-			timer_set(&io->retry, RETRY_NS);
+		try_again_later(op);
 		return;
 	}
-	if (op->writing_out && op->error == 0) {
-		op->moved += piece_length(op);
+	if (op->error == 0 && op->op != TD_OP_FLUSH) {
+		bytes = attempted(op);
+		op->moved += bytes;
 		if (op->moved < op->length) {
+			if (op->piece == bytes) /* it may take more */
+				op->piece *= 2;
 			attempt(op);
 			return;
 		}
@@ -64,7 +86,9 @@ on_part(td_request_t treq, int error)
 	op->left -= (uint64_t)treq.secs;
 	if (error == -EBUSY || error == -EAGAIN || error == -EINTR)
 		op->busy = true;
-	else if (error < 0 && op->error == 0)
+	else if (error == 0)
+		op->advanced = true;
+	else if (op->error == 0)
 		op->error = error;
 	if (op->left == 0)
 		attempt_ended(op);
@@ -76,29 +100,28 @@ attempt(struct image_op *op)
 	td_request_t treq = {
 		.op = op->op,
 		.buf = op->buffer,
-		.sec = op->offset >> SECTOR_SHIFT,
 		.secs = 1,
 		.cb = on_part,
 		.cb_data = op,
 		.id = ++op->attempts,
 		.flags = op->flags,
 	};
-	uint64_t length = op->length;
 
 	op->busy = false;
+	op->advanced = false;
+	if (op->op == TD_OP_READ || op->op == TD_OP_WRITE)
+		treq.buf = (char *)op->buffer + op->moved;
 	if (op->writing_out) {
 		treq.op = TD_OP_WRITE;
 		treq.buf = zeroes;
-		treq.sec = (op->offset + op->moved) >> SECTOR_SHIFT;
 		treq.flags = 0;
-		length = piece_length(op);
 	}
 	if (op->op == TD_OP_BLOCK_STATUS)
 		((struct td_extents *)op->buffer)->count = 0;
-	if (op->op == TD_OP_FLUSH)
-		treq.sec = 0;
-	else
-		treq.secs = (int)(length >> SECTOR_SHIFT);
+	if (op->op != TD_OP_FLUSH) {
+		treq.sec = (op->offset + op->moved) >> SECTOR_SHIFT;
+		treq.secs = (int)(attempted(op) >> SECTOR_SHIFT);
+	}
 	op->left = (uint64_t)treq.secs;
 	td_queue_request(op->io->image, treq);
 }
@@ -111,6 +134,7 @@ image_io_start(struct image_io *io, struct image_op *op)
 	op->io = io;
 	op->attempts = 0;
 	op->moved = 0;
+	op->piece = UINT64_MAX;
 	op->writing_out = false;
 	op->error = 0;
 	io->pending++;

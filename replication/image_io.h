@@ -3,8 +3,9 @@
  * image_io - the replica's own reads and writes of the image below it.
  *
  * What it adds to td_queue_request(): an operation ends once, when all its
- * parts are back; one that met a shortage (-EBUSY) goes again; zeros are
- * written out where the image takes no write-zeroes.  It orders nothing and
+ * parts are back; one that met a shortage (-EBUSY) goes again, in smaller
+ * pieces if the image had room for a part of it; zeros are written out where
+ * the image takes no write-zeroes.  It orders nothing and
  * has no time limit: what the image never gives back never ends.
  *
  * on_done comes from the loop, never from inside image_io_start().
@@ -38,9 +39,10 @@ struct image_op {
 	struct list_head entry;
 	uint64_t left;	   /* references below */
 	uint64_t attempts; /* the present one; parts carry it */
-	uint64_t moved;	   /* bytes of zeros written out so far */
+	uint64_t moved;	   /* bytes done so far */
+	uint64_t piece;	   /* an attempt asks for no more bytes */
 	bool writing_out;  /* zeros, as writes */
-	bool busy;
+	bool busy, advanced;
 	int error;
 };
 
