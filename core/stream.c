@@ -431,3 +431,12 @@ stream_start_tls(struct stream *stream, const struct tls_context *context,
 	task_post(&stream->task);
 	return 0;
 }
+
+int
+stream_export(struct stream *stream, const char *label, void *ret_bytes,
+	      size_t length)
+{
+	if (stream->tls == NULL || stream->handshaking)
+		return -ENOTCONN;
+	return tls_session_export(stream->tls, label, ret_bytes, length);
+}

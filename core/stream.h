@@ -102,6 +102,10 @@ bool stream_is_flushed(const struct stream *stream);
 int stream_start_tls(struct stream *stream, const struct tls_context *context,
 		     const char *host, struct reason *reason);
 
+/* After the handshake: as tls_session_export(). */
+int stream_export(struct stream *stream, const char *label, void *ret_bytes,
+		  size_t length);
+
 /*
  * --- listening and addresses ---
  *

@@ -17,16 +17,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/reason.h"
 
-#define RECORD_MAX 16384 /* RFC 8446, section 5.1 */
-#define PATH_BYTES 4096
-#define PSK_LINE   1024
+#define RECORD_MAX  16384 /* RFC 8446, section 5.1 */
+#define PATH_BYTES  4096
+#define PSK_LINE    1024
+#define DRAIN_CALLS 16
+#define FIRST_BYTES 3 /* a record's type and version */
 
 #define VERSIONS     "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 #define PSK_PRIORITY VERSIONS ":+ECDHE-PSK:+DHE-PSK:+PSK"
+#define KEY_PRIORITY "NORMAL:-VERS-ALL:+VERS-TLS1.3:-KX-ALL:+ECDHE-PSK"
+#define KEY_USER     "tapdisk" /* of a key that stands alone */
 
 struct tls_context {
 	bool server;
@@ -34,12 +39,16 @@ struct tls_context {
 	gnutls_certificate_credentials_t x509; /* owned; NULL unless used */
 	gnutls_psk_server_credentials_t psk_server;
 	gnutls_psk_client_credentials_t psk_client;
+	gnutls_datum_t key; /* owned; empty unless used */
 };
 
 struct tls_session {
 	const struct tls_context *context; /* borrowed */
 	gnutls_session_t session;
+	int fd; /* borrowed */
 	bool established;
+	unsigned char first[FIRST_BYTES]; /* of what came */
+	size_t first_length;
 	size_t pending; /* bytes in the record that GnuTLS keeps */
 	char record[RECORD_MAX];
 };
@@ -194,13 +203,59 @@ load_psk(struct tls_context *context, const char *path, const char *user,
 	return 0;
 }
 
+static int
+on_user(gnutls_session_t session, const char *user, gnutls_datum_t *ret_key)
+{
+	const struct tls_session *owner = gnutls_session_get_ptr(session);
+	const gnutls_datum_t *key = &owner->context->key;
+
+	if (strcmp(user, KEY_USER) != 0)
+		return -1;
+	ret_key->data = gnutls_malloc(key->size);
+	if (ret_key->data == NULL)
+		return -1;
+	memcpy(ret_key->data, key->data, key->size);
+	ret_key->size = key->size;
+	return 0;
+}
+
+static int
+take_key(struct tls_context *context, const unsigned char *key, size_t length,
+	 struct reason *reason)
+{
+	int r = GNUTLS_E_MEMORY_ERROR;
+
+	context->key.data = malloc(length);
+	if (context->key.data != NULL) {
+		memcpy(context->key.data, key, length);
+		context->key.size = (unsigned int)length;
+		r = context->server ? gnutls_psk_allocate_server_credentials(
+					      &context->psk_server)
+				    : gnutls_psk_allocate_client_credentials(
+					      &context->psk_client);
+	}
+	if (r == 0 && context->server)
+		gnutls_psk_set_server_credentials_function(context->psk_server,
+							   on_user);
+	else if (r == 0)
+		r = gnutls_psk_set_client_credentials(context->psk_client,
+						      KEY_USER, &context->key,
+						      GNUTLS_PSK_KEY_RAW);
+	if (r < 0)
+		return reason_set(reason, -EINVAL, "TLS: the key: %s",
+				  gnutls_strerror(r));
+	return 0;
+}
+
 struct tls_context *
 tls_context_new(const struct tls_options *options, struct reason *reason)
 {
 	struct tls_context *context;
 	int r;
 
-	if ((options->certificates == NULL) == (options->psk == NULL)) {
+	if ((options->certificates != NULL) + (options->psk != NULL) +
+		    (options->key != NULL) !=
+	    1) {
 		(void)reason_set(reason, -EINVAL,
 				 "TLS needs either a directory of certificates "
 				 "or a file of pre-shared keys");
@@ -215,8 +270,11 @@ tls_context_new(const struct tls_options *options, struct reason *reason)
 	context->verify_peer = options->verify_peer;
 	if (options->certificates != NULL)
 		r = load_x509(context, options->certificates, reason);
-	else
+	else if (options->psk != NULL)
 		r = load_psk(context, options->psk, options->psk_user, reason);
+	else
+		r = take_key(context, options->key, options->key_length,
+			     reason);
 	if (r < 0)
 		return tls_context_free(context);
 	return context;
@@ -233,6 +291,9 @@ tls_context_free(struct tls_context *context)
 		gnutls_psk_free_server_credentials(context->psk_server);
 	if (context->psk_client != NULL)
 		gnutls_psk_free_client_credentials(context->psk_client);
+	if (context->key.data != NULL)
+		gnutls_memset(context->key.data, 0, context->key.size);
+	free(context->key.data);
 	free(context);
 	return NULL;
 }
@@ -274,6 +335,31 @@ set_x509(struct tls_session *session, const char *host)
 				      strlen(host));
 }
 
+/* As GnuTLS's own, but it remembers how the peer began. */
+static ssize_t
+pull(gnutls_transport_ptr_t pointer, void *buf, size_t length)
+{
+	struct tls_session *session = pointer;
+	ssize_t n = recv(session->fd, buf, length, 0);
+	size_t room = FIRST_BYTES - session->first_length;
+
+	if (n > 0 && room > 0) {
+		size_t take = (size_t)n < room ? (size_t)n : room;
+
+		memcpy(session->first + session->first_length, buf, take);
+		session->first_length += take;
+	}
+	return n;
+}
+
+static const char *
+priority_of(const struct tls_context *context)
+{
+	if (context->x509 != NULL)
+		return VERSIONS;
+	return context->key.data != NULL ? KEY_PRIORITY : PSK_PRIORITY;
+}
+
 struct tls_session *
 tls_session_new(const struct tls_context *context, int fd, const char *host,
 		struct reason *reason)
@@ -284,13 +370,13 @@ tls_session_new(const struct tls_context *context, int fd, const char *host,
 
 	if (session != NULL) {
 		session->context = context;
+		session->fd = fd;
 		flags |= context->server ? GNUTLS_SERVER : GNUTLS_CLIENT;
 		r = gnutls_init(&session->session, flags);
 	}
 	if (r == 0)
-		r = gnutls_priority_set_direct(
-			session->session,
-			context->x509 != NULL ? VERSIONS : PSK_PRIORITY, NULL);
+		r = gnutls_priority_set_direct(session->session,
+					       priority_of(context), NULL);
 	if (r == 0 && context->x509 != NULL)
 		r = set_x509(session, host);
 	else if (r == 0)
@@ -303,7 +389,11 @@ tls_session_new(const struct tls_context *context, int fd, const char *host,
 				 gnutls_strerror(r));
 		return tls_session_free(session);
 	}
+	gnutls_session_set_ptr(session->session, session);
 	gnutls_transport_set_int(session->session, fd);
+	gnutls_transport_set_ptr2(session->session, session,
+				  (gnutls_transport_ptr_t)(intptr_t)fd);
+	gnutls_transport_set_pull_function(session->session, pull);
 	gnutls_handshake_set_timeout(session->session, 0); /* the owner's */
 	return session;
 }
@@ -339,6 +429,53 @@ certificate_reason(struct tls_session *session, struct reason *reason)
 	return r;
 }
 
+/* The peer's first bytes are a record's (RFC 8446, section 5.1). */
+static bool
+is_foreign(const struct tls_session *session)
+{
+	const unsigned char *first = session->first;
+
+	return session->first_length == FIRST_BYTES &&
+	       (first[0] < 20 || first[0] > 24 || first[1] != 3);
+}
+
+/* An alert, so that the peer can see what we are.  What it sent is taken first:
+ * a socket closed with bytes unread takes back what was sent. */
+static void
+show_ourselves(struct tls_session *session)
+{
+	ssize_t n;
+
+	(void)gnutls_alert_send(session->session, GNUTLS_AL_FATAL,
+				GNUTLS_A_UNEXPECTED_MESSAGE);
+	(void)shutdown(session->fd, SHUT_WR);
+	for (int i = 0; i < DRAIN_CALLS; i++) {
+		n = recv(session->fd, session->record, RECORD_MAX, 0);
+		if (n <= 0)
+			return;
+	}
+}
+
+/* How GnuTLS says, at either end, that the two keys are not the same: the
+ * server finds a wrong binder and sends an alert. */
+static bool
+is_other_key(const struct tls_session *session, int r)
+{
+	gnutls_alert_description_t alert;
+
+	if (session->context->key.data == NULL)
+		return false;
+	if (r != GNUTLS_E_FATAL_ALERT_RECEIVED)
+		return r == GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER ||
+		       r == GNUTLS_E_DECRYPTION_FAILED ||
+		       r == GNUTLS_E_INSUFFICIENT_CREDENTIALS;
+	alert = gnutls_alert_get(session->session);
+	return alert == GNUTLS_A_ILLEGAL_PARAMETER ||
+	       alert == GNUTLS_A_DECRYPT_ERROR ||
+	       alert == GNUTLS_A_BAD_RECORD_MAC ||
+	       alert == GNUTLS_A_UNKNOWN_PSK_IDENTITY;
+}
+
 int
 tls_session_handshake(struct tls_session *session, struct reason *reason)
 {
@@ -354,7 +491,19 @@ tls_session_handshake(struct tls_session *session, struct reason *reason)
 	}
 	if (gnutls_errno(r) == -EAGAIN)
 		return -EAGAIN;
-	(void)gnutls_alert_send_appropriate(session->session, r);
+	if (is_foreign(session)) {
+		show_ourselves(session);
+		return reason_set(reason, -EPROTONOSUPPORT,
+				  "TLS handshake: the peer does not speak TLS "
+				  "(its bytes begin with %02x %02x %02x)",
+				  session->first[0], session->first[1],
+				  session->first[2]);
+	}
+	if (r != GNUTLS_E_FATAL_ALERT_RECEIVED)
+		(void)gnutls_alert_send_appropriate(session->session, r);
+	if (is_other_key(session, r))
+		return reason_set(reason, -EACCES,
+				  "TLS handshake: the peer has another key");
 	if (r == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR)
 		return certificate_reason(session, reason);
 	if (r == GNUTLS_E_FATAL_ALERT_RECEIVED)
@@ -364,6 +513,16 @@ tls_session_handshake(struct tls_session *session, struct reason *reason)
 					  gnutls_alert_get(session->session)));
 	return reason_set(reason, gnutls_errno(r), "TLS handshake: %s",
 			  gnutls_strerror(r));
+}
+
+int
+tls_session_export(struct tls_session *session, const char *label,
+		   void *ret_bytes, size_t length)
+{
+	int r = gnutls_prf_rfc5705(session->session, strlen(label), label, 0,
+				   NULL, length, ret_bytes);
+
+	return r < 0 ? gnutls_errno(r) : 0;
 }
 
 bool

@@ -82,6 +82,7 @@ key_load(const char *path, unsigned char ret_key[KEY_MAX],
 
 void
 key_prove(const struct key_bytes *key, bool caller,
+	  const unsigned char binding[WIRE_MAC],
 	  const struct key_bytes *own_hello, const struct key_bytes *peer_hello,
 	  unsigned char ret_mac[WIRE_MAC])
 {
@@ -91,6 +92,8 @@ key_prove(const struct key_bytes *key, bool caller,
 
 	assert(r == 0);
 	r = gnutls_hmac(hmac, caller ? "C" : "L", 1);
+	assert(r == 0);
+	r = gnutls_hmac(hmac, binding, WIRE_MAC);
 	assert(r == 0);
 	r = gnutls_hmac(hmac, own_hello->bytes, own_hello->length);
 	assert(r == 0);

@@ -29,10 +29,14 @@ long key_load(const char *path, unsigned char ret_key[KEY_MAX],
 
 /*
  * HMAC-SHA256 over who proves (the one who called, or the one who was called),
- * his hello and the other's; the nonces in them make it good for one connection
- * only, and the first byte keeps an answer from being sent back.
+ * the channel's binding, his hello and the other's.  The nonces in the hellos
+ * make it good for one connection only, the binding for the encrypted channel
+ * that it came through, and the first byte keeps an answer from being sent
+ * back.  Without a key (length 0) it proves nothing but that the answer is to
+ * this hello: a recorded one, played again, is none.
  */
 void key_prove(const struct key_bytes *key, bool caller,
+	       const unsigned char binding[WIRE_MAC],
 	       const struct key_bytes *own_hello,
 	       const struct key_bytes *peer_hello,
 	       unsigned char ret_mac[WIRE_MAC]);

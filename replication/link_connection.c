@@ -198,13 +198,11 @@ link_connection_fail(struct link_connection *connection,
 		session_broke(link, reason);
 }
 
-/* Tell the peer why, and end with it. */
+/* Before the connection ends for this reason. */
 static void
-connection_refuse(struct link_connection *connection,
-		  const struct reason *reason)
+tell_refusal(const struct link_connection *connection,
+	     const struct reason *reason)
 {
-	unsigned char text[WIRE_TEXT_MAX];
-	size_t length = wire_encode_text(reason->text, text);
 	struct link *link = connection->link;
 
 	log_warn("link", "refusing %s: %s", connection->channel->peer,
@@ -214,9 +212,20 @@ connection_refuse(struct link_connection *connection,
 		link->next_call_ns =
 			now_of(link) + link->options.connect_ms * NS_PER_MS;
 	}
-	link_control_send(connection, WIRE_REFUSE, 0, text, length, true);
 	if (link->session == 0 && link->connection == NULL)
 		end_meeting(link, true, reason);
+}
+
+/* Tell the peer why, and end with it. */
+static void
+connection_refuse(struct link_connection *connection,
+		  const struct reason *reason)
+{
+	unsigned char text[WIRE_TEXT_MAX];
+	size_t length = wire_encode_text(reason->text, text);
+
+	tell_refusal(connection, reason);
+	link_control_send(connection, WIRE_REFUSE, 0, text, length, true);
 }
 
 /* --- hello and proof --- */
@@ -285,11 +294,17 @@ prove(const struct link_connection *connection, bool ourselves,
 				 connection->own_length };
 	struct key_bytes peer = { connection->peer_bytes,
 				  connection->peer_length };
+	struct channel *channel = connection->channel;
+	unsigned char binding[WIRE_MAC] = { 0 };
 
+	if (channel->transport->bind != NULL)
+		channel->transport->bind(channel, binding);
 	if (ourselves)
-		key_prove(&key, connection->caller, &own, &peer, ret_mac);
+		key_prove(&key, connection->caller, binding, &own, &peer,
+			  ret_mac);
 	else
-		key_prove(&key, !connection->caller, &peer, &own, ret_mac);
+		key_prove(&key, !connection->caller, binding, &peer, &own,
+			  ret_mac);
 }
 
 static void
@@ -321,22 +336,16 @@ on_hello(struct link_connection *connection, const void *payload, size_t length)
 	memcpy(connection->peer_bytes, payload, length);
 	connection->peer_length = length;
 	connection->state = CONNECTION_AUTH;
-	if (context->key != NULL)
-		prove(connection, true, mac);
-	link_control_send(connection, WIRE_AUTH, 0, mac,
-			  context->key != NULL ? WIRE_MAC : 0, false);
+	prove(connection, true, mac);
+	link_control_send(connection, WIRE_AUTH, 0, mac, WIRE_MAC, false);
 }
 
 static bool
 is_proved(const struct link_connection *connection, const void *payload,
 	  size_t length)
 {
-	const struct transport_context *context =
-		&connection->link->options.context;
 	unsigned char mac[WIRE_MAC];
 
-	if (context->key == NULL)
-		return length == 0;
 	prove(connection, false, mac);
 	return length == WIRE_MAC && key_equal(mac, payload);
 }
@@ -629,8 +638,14 @@ on_message(struct channel *channel, const struct wire_header *header,
 		if (header->type != WIRE_AUTH) {
 			out_of_turn(connection, header->type);
 		} else if (!is_proved(connection, payload, length)) {
-			(void)reason_set(&reason, -EPERM,
-					 "the peer has another key");
+			(void)reason_set(
+				&reason, -EPERM,
+				link->options.context.key != NULL
+					? "the peer has another key: give both "
+					  "hosts the same"
+					: "the peer's proof does not belong to "
+					  "this connection: it answers "
+					  "another hello");
 			connection_refuse(connection, &reason);
 		} else {
 			proved(connection);
@@ -662,6 +677,11 @@ on_close(struct channel *channel, int error, const struct reason *reason)
 	struct link_connection *connection = channel->owner;
 	struct reason why;
 
+	if (error == -EPERM && connection != connection->link->connection) {
+		tell_refusal(connection, reason);
+		link_connection_close(connection);
+		return;
+	}
 	(void)reason_set(&why, error, "%s: %s", channel->peer,
 			 reason_text(reason, error));
 	link_connection_fail(connection, &why);

@@ -8,7 +8,12 @@
  * peer.  Control messages never wait for the pool: acknowledgements free it.
  *
  * Names are looked up anew at each connect, on a helper thread, and each of
- * their addresses is tried in turn.
+ * their addresses is tried in turn: one that does not answer has PATIENCE_NS
+ * while there is another.
+ *
+ * With a key the connection is TLS 1.3 before anything else is said, and the
+ * handshake proves the key to both.  A peer without TLS is recognised by its
+ * first bytes, on either side, so that the operator hears what to change.
  */
 #include <assert.h>
 #include <errno.h>
@@ -24,23 +29,33 @@
 #include "core/pool.h"
 #include "core/reason.h"
 #include "core/stream.h"
+#include "core/tls.h"
 #include "replication/transport.h"
 
 #define BUFFER_BYTES (64u << 10) /* above the longest control message */
 #define TURN_MAX     64		 /* messages of one turn */
+#define PATIENCE_NS  (500 * NS_PER_MS)
+
+#define BINDING_LABEL "EXPORTER-tapdisk-replication"
+#define ONE_KEY                                                                \
+	"one of the two hosts has a key and the other has none: give both "    \
+	"the same"
 
 struct lookup {
 	struct io_call call;
 	struct tcp_channel *channel; /* borrowed; NULL: it was closed */
 	char host[256], port[16];
 	struct addrinfo *found; /* owned */
+	int problem;		/* getaddrinfo()'s */
 };
 
 struct tcp_channel {
 	struct channel channel;
 	struct transport_context context;
 	struct stream stream;
+	struct tls_context *tls; /* owned; NULL without a key */
 	bool is_open;
+	bool is_private; /* the handshake is through */
 	bool told_open;
 
 	/* connecting */
@@ -49,6 +64,7 @@ struct tcp_channel {
 	struct addrinfo *next;
 	int fd; /* of a connect under way; -1 without */
 	struct watch watch;
+	struct timer patience;
 	int error; /* the last address's */
 
 	/* closing, from the loop */
@@ -102,6 +118,7 @@ fail(struct tcp_channel *tcp, int error, const struct reason *reason)
 static void
 stop_connecting(struct tcp_channel *tcp)
 {
+	timer_clear(&tcp->patience);
 	watch_close(&tcp->watch);
 	if (tcp->fd >= 0)
 		close(tcp->fd);
@@ -128,6 +145,7 @@ tcp_close(struct channel *channel)
 	pool_put(tcp->context.pool, tcp->payload);
 	if (tcp->is_open)
 		stream_close(&tcp->stream);
+	tls_context_free(tcp->tls);
 	free(tcp);
 }
 
@@ -197,6 +215,18 @@ enum taken {
 	TAKE_GONE
 };
 
+/* We have no key, and what comes is TLS: a handshake's first record, or the
+ * alert that answers our hello. */
+static bool
+is_tls(const struct tcp_channel *tcp)
+{
+	const unsigned char *at =
+		(const unsigned char *)tcp->buffer + tcp->begin;
+
+	return !tcp->is_private && tcp->end - tcp->begin >= 2 &&
+	       (at[0] == 21 || at[0] == 22) && at[1] == 3;
+}
+
 /* One message, if it is here. */
 static enum taken
 take_message(struct tcp_channel *tcp)
@@ -207,6 +237,11 @@ take_message(struct tcp_channel *tcp)
 	uint32_t length;
 
 	if (!tcp->has_header) {
+		if (is_tls(tcp)) {
+			(void)reason_set(&reason, -EPERM, ONE_KEY);
+			fail(tcp, -EPERM, &reason);
+			return TAKE_WAIT;
+		}
 		if (tcp->end - tcp->begin < WIRE_HEADER)
 			return TAKE_MORE;
 		if (wire_decode((unsigned char *)tcp->buffer + tcp->begin,
@@ -284,13 +319,58 @@ on_receive(struct stream *stream, ssize_t received)
 	take_messages(tcp);
 }
 
-static const struct stream_ops stream_ops = { .on_receive = on_receive };
-
 /* --- opening --- */
 
 static void
-open_stream(struct tcp_channel *tcp, int fd)
+on_tls(struct stream *stream, int error, const struct reason *reason)
 {
+	struct tcp_channel *tcp =
+		container_of(stream, struct tcp_channel, stream);
+	struct reason why;
+
+	if (error == 0) {
+		tcp->is_private = true;
+		task_post(&tcp->task); /* on_open */
+		return;
+	}
+	switch (error) {
+	case -EPROTONOSUPPORT:
+		error = reason_set(&why, -EPERM, ONE_KEY);
+		break;
+	case -EACCES:
+		error = reason_set(&why, -EPERM,
+				   "the peer has another key: give both hosts "
+				   "the same");
+		break;
+	default:
+		why = *reason;
+		break;
+	}
+	fail(tcp, error, &why);
+}
+
+static const struct stream_ops stream_ops = { .on_receive = on_receive,
+					      .on_tls = on_tls };
+
+static int
+start_tls(struct tcp_channel *tcp, bool caller, struct reason *reason)
+{
+	struct tls_options options = {
+		.key = tcp->context.key,
+		.key_length = tcp->context.key_length,
+		.server = !caller,
+	};
+
+	tcp->tls = tls_context_new(&options, reason);
+	if (tcp->tls == NULL)
+		return -ENOMEM;
+	return stream_start_tls(&tcp->stream, tcp->tls, NULL, reason);
+}
+
+static void
+open_stream(struct tcp_channel *tcp, int fd, bool caller)
+{
+	struct reason reason = { "" };
 	int r = stream_open(&tcp->stream, tcp->context.loop, fd, &stream_ops);
 
 	if (r < 0) {
@@ -298,7 +378,13 @@ open_stream(struct tcp_channel *tcp, int fd)
 		return;
 	}
 	tcp->is_open = true;
-	task_post(&tcp->task); /* on_open */
+	if (tcp->context.key == NULL) {
+		task_post(&tcp->task); /* on_open */
+		return;
+	}
+	r = start_tls(tcp, caller, &reason);
+	if (r < 0)
+		fail(tcp, r, &reason);
 }
 
 /* on_close, on_open, or messages beyond a turn: whatever is due. */
@@ -324,6 +410,8 @@ on_task(struct task *task)
 	take_messages(tcp);
 }
 
+static void on_patience(struct timer *timer);
+
 static struct tcp_channel *
 channel_new(const struct transport_context *context)
 {
@@ -335,6 +423,7 @@ channel_new(const struct transport_context *context)
 	tcp->context = *context;
 	tcp->fd = -1;
 	task_init(&tcp->task, context->loop, on_task);
+	timer_init(&tcp->patience, context->loop, on_patience);
 	pool_waiter_init(&tcp->waiter, on_buffer);
 	return tcp;
 }
@@ -386,7 +475,7 @@ on_connected(struct watch *watch, unsigned int events)
 	}
 	tcp->fd = -1;
 	stop_connecting(tcp);
-	open_stream(tcp, fd);
+	open_stream(tcp, fd, true);
 }
 
 static void
@@ -421,13 +510,28 @@ try_next(struct tcp_channel *tcp)
 		       on_connected);
 	if (r < 0)
 		fail(tcp, r, NULL);
+	else if (tcp->next != NULL)
+		timer_set(&tcp->patience, PATIENCE_NS);
 }
 
 static void
 address_failed(struct tcp_channel *tcp, int error)
 {
+	timer_clear(&tcp->patience);
 	tcp->error = error;
 	try_next(tcp);
+}
+
+static void
+on_patience(struct timer *timer)
+{
+	struct tcp_channel *tcp =
+		container_of(timer, struct tcp_channel, patience);
+
+	watch_close(&tcp->watch);
+	close(tcp->fd);
+	tcp->fd = -1;
+	address_failed(tcp, -ETIMEDOUT);
 }
 
 /* On a helper thread. */
@@ -437,10 +541,11 @@ look_up(void *arg)
 	struct lookup *lookup = arg;
 	struct addrinfo hints = { .ai_family = AF_UNSPEC,
 				  .ai_socktype = SOCK_STREAM,
-				  .ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV };
-	int r = getaddrinfo(lookup->host, lookup->port, &hints, &lookup->found);
+				  .ai_flags = AI_NUMERICSERV };
 
-	return r == 0 ? 0 : -EHOSTUNREACH;
+	lookup->problem =
+		getaddrinfo(lookup->host, lookup->port, &hints, &lookup->found);
+	return lookup->problem == 0 ? 0 : -EHOSTUNREACH;
 }
 
 static void
@@ -458,8 +563,9 @@ on_looked_up(struct io_call *call, int result)
 	}
 	tcp->lookup = NULL;
 	if (result < 0) {
-		(void)reason_set(&reason, result, "the host %s cannot be found",
-				 lookup->host);
+		(void)reason_set(&reason, result,
+				 "the host %s cannot be found: %s",
+				 lookup->host, gai_strerror(lookup->problem));
 		fail(tcp, result, &reason);
 	} else {
 		tcp->found = lookup->found;
@@ -527,7 +633,7 @@ on_accept(struct listener *listener, int fd)
 		return;
 	}
 	name_peer(tcp, fd);
-	open_stream(tcp, fd);
+	open_stream(tcp, fd, false);
 	acceptor->acceptor.on_accept(&acceptor->acceptor, &tcp->channel);
 }
 
@@ -609,8 +715,21 @@ tcp_send(struct channel *channel, struct channel_send *send)
 static bool
 tcp_is_private(const struct channel *channel)
 {
-	(void)channel;
-	return false;
+	return container_of(channel, struct tcp_channel, channel)->is_private;
+}
+
+static void
+tcp_bind(struct channel *channel, unsigned char ret_binding[WIRE_MAC])
+{
+	struct tcp_channel *tcp = tcp_of(channel);
+	int r;
+
+	memset(ret_binding, 0, WIRE_MAC);
+	if (!tcp->is_private)
+		return;
+	r = stream_export(&tcp->stream, BINDING_LABEL, ret_binding, WIRE_MAC);
+	assert(r == 0);
+	(void)r;
 }
 
 const struct transport transport_tcp = {
@@ -621,4 +740,5 @@ const struct transport transport_tcp = {
 	.send = tcp_send,
 	.close = tcp_close,
 	.is_private = tcp_is_private,
+	.bind = tcp_bind,
 };

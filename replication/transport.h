@@ -12,6 +12,9 @@
  *     close().  That a send was done does not say that it arrived: only an
  *     acknowledgement can.
  * C4  close() ends within a deadline whatever the peer does.
+ * C5  With a key in its context a channel is encrypted, and open only when the
+ *     peer has shown that it has the same key.  on_close with -EPERM says that
+ *     it has another or none: a refusal, for the operator to hear.
  */
 #ifndef REPLICATION_TRANSPORT_H
 #define REPLICATION_TRANSPORT_H
@@ -99,6 +102,10 @@ struct transport {
 	void (*close)(struct channel *channel);
 	/* Whether bytes between here and the peer are encrypted. */
 	bool (*is_private)(const struct channel *channel);
+	/* Bytes that the two ends of this channel alone know, for the proof in
+	 * hello to be good for no other; zeros unless private.  NULL: zeros. */
+	void (*bind)(struct channel *channel,
+		     unsigned char ret_binding[WIRE_MAC]);
 };
 
 extern const struct transport transport_tcp;

@@ -32,7 +32,7 @@ struct rule {
 
 static const struct rule rules[] = {
 	[WIRE_HELLO] = { "hello", WIRE_HELLO_PREFIX, WIRE_HELLO_MAX, false, 0 },
-	[WIRE_AUTH] = { "auth", 0, WIRE_MAC, false, 0 },
+	[WIRE_AUTH] = { "auth", WIRE_MAC, WIRE_MAC, false, 0 },
 	[WIRE_RESUME] = { "resume", 0, 0, false, 0 },
 	[WIRE_BEGIN] = { "begin", WIRE_BEGIN_BYTES, WIRE_BEGIN_BYTES, false,
 			 0 },

@@ -34,7 +34,7 @@ struct reason;
 enum wire_type {
 	/* control: unsequenced, about the connection */
 	WIRE_HELLO = 1, /* struct wire_hello: the first from either side */
-	WIRE_AUTH,	/* WIRE_MAC bytes, or none without a key */
+	WIRE_AUTH,	/* WIRE_MAC bytes: key_prove()'s */
 	WIRE_RESUME,	/* offset: highest sequence received without a gap */
 	WIRE_BEGIN,	/* source: struct wire_begin */
 	WIRE_BEGUN,	/* target: it agreed, and is ready */

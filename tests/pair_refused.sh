@@ -54,12 +54,16 @@ start_tapdisk b "$(name b secondary "$port_b" "$port_a" "key=$work/key")"
 pid_b=$pid
 start_tapdisk a "$(name a primary "$port_a" "$port_b" "key=$work/other")"
 pid_a=$pid
-wait_until grep -q 'has another key' "$work/a.log" "$work/b.log"
+wait_until grep -q 'has another key' "$work/a.log"
+wait_until grep -q 'has another key' "$work/b.log"
+wait_until told a 'has another key'
+wait_until told b 'has another key'
 replica_is a '["state"]' solo
 stop_tapdisk "$pid_a"
 start_tapdisk a "$(name a primary "$port_a" "$port_b")"
 pid_a=$pid
-wait_until grep -q 'has a key and the other has none' "$work/a.log" "$work/b.log"
+wait_until grep -q 'has a key and the other has none' "$work/a.log"
+wait_until grep -q 'has a key and the other has none' "$work/b.log"
 cmp "$work/b.img" "$work/before"
 stop_tapdisk "$pid_a"
 
