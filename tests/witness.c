@@ -40,6 +40,7 @@ breach(struct witness *witness, const td_request_t *treq, const char *what)
 		 "%s",
 		 treq->image->type, treq->image->driver->name, treq->secs,
 		 (unsigned long long)treq->sec, td_op_name(treq->op), what);
+	log_error("witness", "%s", witness->breach);
 }
 
 /* What is wrong with the part; NULL if it is well, and noted. */
