@@ -54,11 +54,11 @@ test: ## install what is missing, build, and run every test
 	@tests/install-deps
 	@+tests/run $(TESTS_ONLY)
 
-bench: ## measure against nbdkit and qemu-nbd (ROUNDS=9 SECONDS=2)
+bench: ## measure against nbdkit and QEMU (ROUNDS=9 SECONDS=2 CHECK=)
 	@tests/install-deps
 	@+$(MAKE) --no-print-directory all
 	@tests/bench/bench --build $(B) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(SECONDS),--seconds $(SECONDS))
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CHECK),--check)
 
 fuzz: ## run each fuzzer for FUZZ_SECONDS (60)
 	@+tests/run --fuzz $${FUZZ_SECONDS:-60}
