@@ -146,6 +146,10 @@ watch_connection(struct link_connection *connection, uint64_t now)
 	case CONNECTION_READY:
 		break;
 	}
+	if (connection->channel->stalled ||
+	    connection->channel->bytes_in != connection->bytes_seen)
+		connection->heard_ns = now;
+	connection->bytes_seen = connection->channel->bytes_in;
 	if (now - connection->heard_ns > dead) {
 		(void)reason_set(&reason, -ETIMEDOUT,
 				 "the peer has been silent for %u ms",

@@ -538,6 +538,16 @@ on_goodbye(struct link *link, const void *payload, size_t length)
 	link_lose(link, &reason);
 }
 
+static void
+out_of_turn(struct link_connection *connection, enum wire_type type)
+{
+	struct reason reason;
+
+	(void)reason_set(&reason, -EPROTO, "the peer sent a %s out of turn",
+			 wire_type_name(type));
+	link_connection_fail(connection, &reason);
+}
+
 /* Of a connection that has proved itself. */
 static void
 on_ready_message(struct link_connection *connection,
@@ -562,26 +572,19 @@ on_ready_message(struct link_connection *connection,
 		link->round_trip_ns = now_of(link) - header->offset;
 		break;
 	case WIRE_ACK:
-		link_on_acks(link, payload, length);
-		break;
 	case WIRE_GOODBYE:
-		on_goodbye(link, payload, length);
+		if (link->session == 0 || header->session != link->session)
+			out_of_turn(connection, header->type);
+		else if (header->type == WIRE_ACK)
+			link_on_acks(link, payload, length);
+		else
+			on_goodbye(link, payload, length);
 		break;
 	default:
 		break;
 	}
 	if (link->session != 0)
 		link_push(link);
-}
-
-static void
-out_of_turn(struct link_connection *connection, enum wire_type type)
-{
-	struct reason reason;
-
-	(void)reason_set(&reason, -EPROTO, "the peer sent a %s out of turn",
-			 wire_type_name(type));
-	link_connection_fail(connection, &reason);
 }
 
 static void

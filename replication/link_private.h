@@ -38,6 +38,7 @@ struct link_connection {
 	struct channel *channel; /* owned */
 	bool caller;
 	uint64_t begun_ns, heard_ns, said_ns;
+	uint64_t bytes_seen;	 /* of the channel's bytes_in */
 	uint64_t own_session;	 /* that our hello named */
 	struct wire_hello hello; /* the peer's */
 	unsigned char own_bytes[WIRE_HELLO_MAX], peer_bytes[WIRE_HELLO_MAX];

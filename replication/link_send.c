@@ -200,22 +200,26 @@ link_sends_give_back(struct link *link)
 	link_sends_init(link);
 }
 
-static void
+/* Whether it can be one of ours. */
+static bool
 take_ack(struct link *link, const struct wire_ack *ack)
 {
 	struct link_send *send = *window_at(link, ack->sequence);
 
+	if (ack->sequence >= link->next_sequence)
+		return false;
 	if (send == NULL || send->sequence != ack->sequence)
-		return; /* of a replay: it has ended already */
+		return true; /* of a replay: it has ended already */
 	if (ack->kind == WIRE_ACK_RECEIVED) {
 		if (!send->received && send->on_received != NULL)
 			send->on_received(send);
 		send->received = true;
-		return;
+		return true;
 	}
 	*window_at(link, ack->sequence) = NULL;
 	link->sent_count--;
 	end_send(send, ack->status);
+	return true;
 }
 
 void
@@ -224,16 +228,16 @@ link_on_acks(struct link *link, const void *payload, size_t length)
 	struct wire_ack acks[WIRE_ACKS_MAX];
 	struct reason reason;
 	int count = wire_decode_acks(payload, length, acks);
+	bool well = count > 0;
 
-	if (count < 0) {
-		(void)reason_set(
-			&reason, -EPROTO,
-			"the peer sent acknowledgements that are none");
+	for (int i = 0; i < count && well; i++)
+		well = take_ack(link, &acks[i]);
+	if (!well) {
+		(void)reason_set(&reason, -EPROTO,
+				 "the peer acknowledged what it never got");
 		link_lose(link, &reason);
 		return;
 	}
-	for (int i = 0; i < count && link->session != 0; i++)
-		take_ack(link, &acks[i]);
 	link_push(link);
 }
 

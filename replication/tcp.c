@@ -175,6 +175,7 @@ on_buffer(struct pool_waiter *waiter, void *buffer)
 		container_of(waiter, struct tcp_channel, waiter);
 
 	tcp->waiting = false;
+	tcp->channel.stalled = false;
 	tcp->payload = buffer;
 	take_messages(tcp);
 }
@@ -190,6 +191,7 @@ take_payload_buffer(struct tcp_channel *tcp, uint32_t length)
 	if (tcp->payload != NULL)
 		return true;
 	tcp->waiting = true;
+	tcp->channel.stalled = true;
 	pool_wait(tcp->context.pool, &tcp->waiter, length);
 	return false;
 }
@@ -312,6 +314,7 @@ on_receive(struct stream *stream, ssize_t received)
 		fail(tcp, received < 0 ? (int)received : -ECONNRESET, NULL);
 		return;
 	}
+	tcp->channel.bytes_in += (uint64_t)received;
 	if (tcp->payload != NULL && tcp->begin == tcp->end)
 		tcp->have += (size_t)received;
 	else

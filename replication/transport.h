@@ -58,7 +58,9 @@ struct channel {
 	const struct transport *transport;
 	const struct channel_events *events; /* borrowed */
 	void *owner;			     /* events' user; set by him */
-	char peer[128]; /* the other end's address, for people */
+	char peer[128];	   /* the other end's address, for people */
+	uint64_t bytes_in; /* so far: a long message is a sign of life too */
+	bool stalled;	   /* bytes wait for the pool: not the peer's fault */
 };
 
 /* What a transport needs of its surroundings; borrowed. */

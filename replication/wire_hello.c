@@ -73,6 +73,21 @@ wire_encode_hello(const struct wire_hello *hello,
 	return HELLO_FIXED + history_encode(&hello->history, to + HELLO_FIXED);
 }
 
+static int
+refuse_versions(const struct wire_hello *hello, struct reason *reason)
+{
+	bool we_are_older = hello->version_min > WIRE_VERSION_MAX;
+
+	return reason_set(
+		reason, -EPROTONOSUPPORT,
+		"the peer speaks protocol versions %u to %u, this side %u to "
+		"%u: upgrade tapdisk on the host that speaks %u to %u",
+		hello->version_min, hello->version_max, WIRE_VERSION_MIN,
+		WIRE_VERSION_MAX,
+		we_are_older ? WIRE_VERSION_MIN : hello->version_min,
+		we_are_older ? WIRE_VERSION_MAX : hello->version_max);
+}
+
 /* What every version of the protocol can read. */
 static int
 check_prefix(const struct wire_hello *hello, struct reason *reason)
@@ -86,19 +101,13 @@ check_prefix(const struct wire_hello *hello, struct reason *reason)
 				  hello->version_min, hello->version_max);
 	if (hello->version_min > WIRE_VERSION_MAX ||
 	    hello->version_max < WIRE_VERSION_MIN)
-		return reason_set(
-			reason, -EPROTONOSUPPORT,
-			"the peer speaks protocol versions %u to %u, "
-			"this side %u to %u: install the same release "
-			"of tapdisk on both hosts",
-			hello->version_min, hello->version_max,
-			WIRE_VERSION_MIN, WIRE_VERSION_MAX);
+		return refuse_versions(hello, reason);
 	if (unknown != 0)
 		return reason_set(
 			reason, -EPROTONOSUPPORT,
 			"the peer needs protocol features 0x%x, this "
-			"side knows 0x%x: install the same release of "
-			"tapdisk on both hosts",
+			"side knows 0x%x: upgrade tapdisk on the host "
+			"that does not know them",
 			hello->features_incompatible, WIRE_FEATURES);
 	return 0;
 }
