@@ -35,15 +35,15 @@ print(next(i["driver"]["blocks"] for i in json.load(sys.stdin)["images"]
 }
 
 cut_out scratch.c
-cut_out xor.c
+cut_out mask.c
 echo "they are built as the page says"
 env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -C "$TOP" \
     --no-print-directory -s -j2 B="$work/build" "$work/build/tapdisk" \
     "$work/build/tap-ctl" CFLAGS="-O1 -Wall -Wextra" LDLIBS=-lcmocka \
     EXTRA_DRIVERS="tests/torture.c tests/witness.c $work/scratch.c \
-        $work/xor.c" >"$work/make.log" 2>&1 ||
+        $work/mask.c" >"$work/make.log" 2>&1 ||
     { cat "$work/make.log"; fail "they are not built"; }
-! grep -E '(scratch|xor)\.c.*warning' "$work/make.log" || fail "warnings"
+! grep -E '(scratch|mask)\.c.*warning' "$work/make.log" || fail "warnings"
 BUILD=$work/build
 "$BUILD/tapdisk" --help >"$work/help"
 grep -q '^  scratch:  *from scratch.c' "$work/help"
@@ -87,12 +87,12 @@ expect_failure "scratch:$work/small: its size is not a multiple of 4096" \
     "$BUILD/tapdisk" --name x --run-dir "$run_dir" "scratch:$work/small"
 expect_failure "scratch:$work/none: it cannot be opened: No such file" \
     "$BUILD/tapdisk" --name x --run-dir "$run_dir" "scratch:$work/none"
-expect_failure "xor:100: name a byte in hexadecimal" \
-    "$BUILD/tapdisk" --name x --run-dir "$run_dir" "xor:100|null:1M"
+expect_failure "mask:100: name a byte in hexadecimal" \
+    "$BUILD/tapdisk" --name x --run-dir "$run_dir" "mask:100|null:1M"
 
-echo "xor: over a file, and what the file then holds"
+echo "mask: over a file, and what the file then holds"
 truncate -s 8M "$work/file"
-start_tapdisk xor "xor:5a|aio:$work/file"
+start_tapdisk mask "mask:5a|aio:$work/file"
 nbdcopy "$work/base" "$uri"
 does 'write -z 1M 64k' 'discard 2M 64k' flush
 does 'read -P 0 1M 64k'
@@ -107,7 +107,7 @@ sys.exit(want.translate(bytes(i ^ 0x5a for i in range(256))) != got)
 END
 
 echo "both, tortured from both sides"
-top="torture:seed=3,busy=0.05|witness:|xor:5a"
+top="torture:seed=3,busy=0.05|witness:|mask:5a"
 start_tapdisk both "$top|torture:seed=4,busy=0.05|witness:|scratch:$work/base"
 random_file "$work/new" 8M
 nbdcopy "$work/new" "$uri"
@@ -118,7 +118,7 @@ stop_tapdisk
 cmp "$work/as-it-was" "$work/base" || fail "the image below was written to"
 
 echo "errors from below reach the guest, and nothing is lost with them"
-start_tapdisk errors "xor:5a|fault:|aio:$work/file"
+start_tapdisk errors "mask:5a|fault:|aio:$work/file"
 tap_ctl driver -n errors fault "add op=read,nth=1,count=1,error=EIO"
 qemu-io -r -f raw -c 'read 0 4k' "$uri" >"$work/qemu-io" 2>&1 || true
 grep -q 'Input/output error' "$work/qemu-io" || fail "no error was seen"
