@@ -13,8 +13,8 @@
  * Events go to connections that sent the command "events".  A client that does
  * not read its answers is cut off at CONTROL_BACKLOG_MAX bytes.
  *
- * Commands come from tables; control.c knows only "version", "events" and
- * "commands".
+ * docs/control.md tells it to the writers of clients.  Commands come from
+ * tables; control.c knows only "version", "events" and "commands".
  */
 #ifndef CORE_CONTROL_H
 #define CORE_CONTROL_H

@@ -3,7 +3,7 @@
  * commands.c - what the control socket can ask of the daemon.
  *
  * Each handler unpacks its arguments strictly, does one thing, and answers.
- * docs/protocol.md has the members of arguments and results.
+ * docs/control.md has the members of arguments and results.
  */
 #include <errno.h>
 #include <unistd.h>
