@@ -18,7 +18,7 @@
  *     holds.
  *
  * No I/O; docs/format.md specifies the bytes of a page.  4 bytes a region and
- * 32 bytes a page: 65 MiB for 1 TiB in regions of 64 KiB.
+ * 24 bytes a page: 65 MiB for 1 TiB in regions of 64 KiB.
  */
 #ifndef REPLICATION_DIRTY_MAP_H
 #define REPLICATION_DIRTY_MAP_H
@@ -40,6 +40,7 @@ struct dirty_map_page {
 	uint64_t base;	     /* 0: nothing was ever stamped */
 	uint32_t max;	     /* no stamp of the page is above */
 	uint32_t generation; /* of what was encoded last */
+	uint32_t batch;	     /* its owner's: when it was written last */
 	bool dirty;
 };
 
