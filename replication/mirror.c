@@ -309,7 +309,9 @@ send_pieces(struct mirror_request *request)
 		piece = take_piece(request, request->next, length);
 		if (piece == NULL)
 			return false;
-		if (replica->options.ack == REPLICA_ACK_RECEIVED) {
+		if (piece->send.type == WIRE_FLUSH) {
+			/* always durable, whatever the level (A1) */
+		} else if (replica->options.ack == REPLICA_ACK_RECEIVED) {
 			piece->send.flags = WIRE_FLAG_RECEIVED;
 			(void)copy_payload(piece);
 		} else if (replica->options.ack == REPLICA_ACK_DURABLE) {
