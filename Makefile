@@ -36,11 +36,13 @@ TOOLS := $(patsubst tools/%.c,$(B)/%,$(wildcard tools/*.c))
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/test_*.c))
 FAKES := $(call objs,$(filter-out tests/test_%,$(wildcard tests/*.c)))
 EXTRA := $(foreach f,$(EXTRA_DRIVERS),$(B)/extra/$(subst /,_,$(f:.c=.o)))
+SIM   := $(call objs,$(wildcard tests/sim/*.c) tests/fake_store.c \
+	tests/medium.c)
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 all: $(TOOLS) $(B)/lib.a ## build the daemon and the tools
 
-tests: $(TESTS) ## build the unit tests
+tests: $(TESTS) $(B)/tests/sim/sim ## build the unit tests and the simulator
 
 deps: ## install the Debian packages that are missing
 	@tests/install-deps
@@ -53,6 +55,10 @@ demo: ## install what is missing, build, and show the thing working
 test: ## install what is missing, build, and run every test
 	@tests/install-deps
 	@+tests/run $(TESTS_ONLY)
+
+sim: $(B)/tests/sim/sim ## simulate pairs (SEEDS=1000 FROM=1, or SEED=n TRACE=1)
+	@$< --from $(or $(SEED),$(FROM),1) --seeds $(if $(SEED),1,$(or \
+		$(SEEDS),1000)) $(if $(TRACE),--trace)
 
 bench: ## measure against nbdkit and QEMU (ROUNDS=9 SECONDS=2 CHECK=)
 	@tests/install-deps
@@ -92,7 +98,7 @@ fuzzers: $(FUZZERS)
 tidied: $(patsubst %.c,$(B)/%.tidy,$(shell git ls-files '*.c' 2>/dev/null))
 
 .PHONY: all tests deps demo test bench fuzz lint fmt install clean help where \
-	fuzzers tidied FORCE
+	sim fuzzers tidied FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
@@ -104,6 +110,9 @@ $(TOOLS): $(B)/%: $(B)/tools/%.o $$(call rooms,$$*) $(B)/lib.a
 $(TESTS): %: %.o $(FAKES) $(B)/lib.a
 	$(call say,LD $@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+$(B)/tests/sim/sim: $(SIM) $(B)/lib.a
+	$(call say,LD $@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(FUZZERS): %: %.o $(B)/lib.a
 	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 $(B)/lib.a: $(LIB) ; $(Q)rm -f $@ && $(AR) rcs $@ $^

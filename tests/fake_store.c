@@ -54,8 +54,13 @@ on_end(struct timer *timer)
 	struct store_op *op = fop->op;
 
 	list_del(&op->entry);
-	if (fop->flush && fop->error == 0)
+	if (fop->fake->file->abandoned)
+		return;
+	if (fop->flush && fop->error == 0) {
 		medium_flush(&fop->fake->file->medium, fop->mark);
+		if (fop->fake->file->on_flushed != NULL)
+			fop->fake->file->on_flushed(fop->fake->file);
+	}
 	op->on_done(op, fop->error);
 }
 
@@ -94,6 +99,8 @@ fake_write(struct store *store, struct store_op *op, const void *buf,
 
 	assert(length % 4096 == 0 && offset % 4096 == 0);
 	assert((uintptr_t)buf % 4096 == 0);
+	if (file->abandoned)
+		return;
 	/* one that fails may have got anywhere */
 	if (!medium_write(&file->medium, buf, length, offset))
 		begin(store, op, false, -ENOSPC);
@@ -121,7 +128,8 @@ fake_close(struct store *store)
 
 		timer_clear(&fop->timer);
 	}
-	fake->file->store = NULL;
+	if (fake->file->store == store)
+		fake->file->store = NULL;
 	free(fake);
 }
 
@@ -146,6 +154,7 @@ fake_store_open(struct fake_file *file, struct loop *loop)
 	fake->loop = loop;
 	INIT_LIST_HEAD(&fake->under_way);
 	file->store = &fake->store;
+	file->abandoned = false;
 	/* what a killed process wrote is flushed before it is read */
 	medium_flush(&file->medium, medium_mark(&file->medium));
 	return &fake->store;
@@ -163,6 +172,13 @@ fake_file_done(struct fake_file *file)
 {
 	assert(file->store == NULL);
 	medium_done(&file->medium);
+}
+
+void
+fake_file_abandon(struct fake_file *file)
+{
+	file->abandoned = true;
+	file->store = NULL;
 }
 
 void

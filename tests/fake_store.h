@@ -27,6 +27,9 @@ struct fake_file {
 	unsigned int fail_flush_at;
 	int read_error;
 	int error; /* what fails ends with; 0: -EIO */
+	/* What it holds durably has changed.  May be NULL. */
+	void (*on_flushed)(struct fake_file *file);
+	bool abandoned; /* nothing that its last store does is done */
 
 	/* so far */
 	unsigned int operations, writes, flushes;
@@ -39,6 +42,10 @@ void fake_file_done(struct fake_file *file); /* closed before */
 
 /* NULL if somebody has it open: metadata are locked. */
 struct store *fake_store_open(struct fake_file *file, struct loop *loop);
+
+/* Its owner is dead, and did not close it: nothing it began ends, and nothing
+ * begins, until the file is opened again. */
+void fake_file_abandon(struct fake_file *file);
 
 /* The power fails: what was not flushed may be gone. */
 void fake_file_crash(struct fake_file *file);

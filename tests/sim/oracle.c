@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * oracle - see sim.h: what a guest may read, and who may tell it so.
+ *
+ * A timeline has one content whoever carries it on, so there is a view for
+ * each: for each sector what was acknowledged, and what may be there although
+ * it was not.  A timeline that begins inherits the view of the one before it;
+ * so whoever was promoted owes all that was acknowledged on the timelines of
+ * its history, and nothing of those that others went on with alone.
+ *
+ *  known  what was acknowledged, oldest first; the last one is what reads, the
+ *	   others are what a host may fall back to that loses power; what a
+ *	   flush covered is not among them any more
+ *  maybe  what was submitted and not acknowledged; a read after which nothing
+ *	   of it is on its way settles which it is (I3)
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define KNOWN 12
+#define MAYBE 14
+
+struct known {
+	uint64_t value, event;
+};
+
+struct cell {
+	struct known known[KNOWN];
+	uint64_t maybe[MAYBE];
+	uint64_t version;
+	uint8_t knowns, maybes;
+	bool wild;  /* known begins with we know not what */
+	bool loose; /* more may be there than is remembered */
+	bool murky; /* a write failed: the hosts may differ until the next */
+};
+
+struct view {
+	uint64_t timeline;
+	uint64_t forked[SIM_NODES]; /* event at which a node left it; 0: not */
+	struct cell cell[SIM_SECTORS];
+};
+
+static struct view *
+find_view(uint64_t timeline)
+{
+	for (int i = 0; i < sim->views; i++) {
+		if (sim->view[i]->timeline == timeline)
+			return sim->view[i];
+	}
+	return NULL;
+}
+
+static struct view *
+view_of(const struct node *node)
+{
+	return find_view(node_timeline(node));
+}
+
+static struct cell *
+cell_of(const struct node *node, uint64_t sector)
+{
+	struct view *view = view_of(node);
+
+	if (view == NULL) {
+		world_fail("%s serves without a timeline", node->name);
+		return NULL;
+	}
+	return &view->cell[sector];
+}
+
+uint64_t
+oracle_value(const struct node *node, const unsigned char *bytes,
+	     uint64_t sector)
+{
+	uint64_t value, again;
+
+	memcpy(&value, bytes, sizeof(value));
+	for (size_t at = 0; at < SIM_SECTOR; at += sizeof(again)) {
+		memcpy(&again, bytes + at, sizeof(again));
+		if (again != value)
+			world_fail("%s: sector %" PRIu64 " is torn", node->name,
+				   sector);
+	}
+	return value;
+}
+
+/* --- cells --- */
+
+static bool
+has_maybe(const struct cell *cell, uint64_t value)
+{
+	for (int i = 0; i < cell->maybes; i++) {
+		if (cell->maybe[i] == value)
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_known(const struct cell *cell, uint64_t value)
+{
+	for (int i = 0; i < cell->knowns; i++) {
+		if (cell->known[i].value == value)
+			return true;
+	}
+	return false;
+}
+
+static void
+add_maybe(struct cell *cell, uint64_t value)
+{
+	if (has_maybe(cell, value))
+		return;
+	if (cell->maybes == MAYBE)
+		cell->loose = true;
+	else
+		cell->maybe[cell->maybes++] = value;
+}
+
+static void
+add_known(struct cell *cell, uint64_t value)
+{
+	if (cell->knowns == KNOWN) {
+		cell->wild = true;
+		cell->knowns--;
+		memmove(cell->known, cell->known + 1,
+			cell->knowns * sizeof(cell->known[0]));
+	}
+	cell->known[cell->knowns++] =
+		(struct known){ .value = value, .event = sim->events };
+}
+
+/* It reads `value` from now on; what else is on its way may still come. */
+static void
+settle(struct cell *cell, uint64_t sector, uint64_t value, bool durable)
+{
+	int kept = 0;
+
+	sim->events++;
+	for (int i = 0; i < cell->maybes; i++) {
+		uint64_t maybe = cell->maybe[i];
+
+		if (guest_is_writing(sector, maybe))
+			cell->maybe[kept++] = maybe;
+		else if (maybe != value && !has_known(cell, maybe))
+			add_known(cell, maybe);
+	}
+	cell->maybes = (uint8_t)kept;
+	add_known(cell, value);
+	if (durable) {
+		cell->known[0] = cell->known[cell->knowns - 1];
+		cell->knowns = 1;
+		cell->wild = false;
+	}
+	cell->loose = false;
+	cell->murky = false;
+	cell->version = sim->events;
+}
+
+/* The power was lost: what no flush covered may be there, or not. */
+static void
+forget_unflushed(struct cell *cell)
+{
+	for (int i = 0; i + 1 < cell->knowns; i++)
+		add_maybe(cell, cell->known[i].value);
+	if (cell->wild)
+		cell->loose = true;
+	cell->version = sim->events;
+}
+
+/* --- timelines --- */
+
+static void
+begin_first(struct view *view, const struct node *node)
+{
+	for (uint64_t i = 0; i < SIM_SECTORS; i++) {
+		const unsigned char *bytes =
+			node->disk.current + i * SIM_SECTOR;
+
+		add_known(&view->cell[i], oracle_value(node, bytes, i));
+	}
+}
+
+static void
+begin_fork(struct view *view, struct node *node)
+{
+	const struct history *history = &node->durable.history;
+	const struct history_entry *last = &history->entry[history->count - 1];
+	struct view *parent = find_view(last[-1].timeline);
+
+	if (parent == NULL) {
+		world_fail("%s goes on from a timeline that nobody had",
+			   node->name);
+		return;
+	}
+	memcpy(view->cell, parent->cell, sizeof(view->cell));
+	parent->forked[node->index] = ++sim->events;
+	for (uint64_t i = 0; i < SIM_SECTORS; i++) {
+		view->cell[i].version = sim->events;
+		if (last->flags & HISTORY_FORCED)
+			view->cell[i].loose = true;
+	}
+}
+
+void
+oracle_durable(struct node *node)
+{
+	uint64_t timeline = node_timeline(node);
+	struct view *view;
+
+	if (timeline == 0 || find_view(timeline) != NULL)
+		return;
+	if (sim->views == SIM_VIEWS) {
+		world_fail("more than %d timelines", SIM_VIEWS);
+		return;
+	}
+	view = calloc(1, sizeof(*view));
+	if (view == NULL)
+		abort();
+	view->timeline = timeline;
+	if (node->durable.history.count == 1)
+		begin_first(view, node);
+	else
+		begin_fork(view, node);
+	sim->view[sim->views++] = view;
+}
+
+void
+oracle_answers(struct node *node)
+{
+	struct view *view = view_of(node);
+
+	if (view == NULL) {
+		world_fail("A3: %s answers without a durable timeline",
+			   node->name);
+		return;
+	}
+	if (!node->fuzzy)
+		return;
+	sim->events++;
+	for (uint64_t i = 0; i < SIM_SECTORS; i++)
+		forget_unflushed(&view->cell[i]);
+	node->fuzzy = false;
+}
+
+void
+oracle_author(struct node *node, uint64_t event)
+{
+	const struct node *peer = node_peer(node);
+	const struct view *view = view_of(node);
+
+	if (view == NULL)
+		return;
+	if (peer->has_durable && peer->durable.active &&
+	    peer->durable.role == METADATA_PRIMARY &&
+	    node_timeline(peer) == view->timeline)
+		world_fail("A8: %s answers its guest on the timeline on which "
+			   "%s is the primary",
+			   node->name, peer->name);
+	if (view->forked[peer->index] != 0 && view->forked[peer->index] < event)
+		world_fail("A3: %s completes what it was asked after %s had "
+			   "gone on from the same timeline",
+			   node->name, peer->name);
+}
+
+/* --- requests --- */
+
+void
+oracle_submitted(struct node *node, uint64_t sector, uint64_t value)
+{
+	struct cell *cell = cell_of(node, sector);
+
+	if (cell == NULL)
+		return;
+	add_maybe(cell, value);
+	cell->version = ++sim->events;
+}
+
+void
+oracle_acked(struct node *node, uint64_t sector, uint64_t value, bool durable)
+{
+	struct cell *cell = cell_of(node, sector);
+
+	if (cell != NULL)
+		settle(cell, sector, value, durable);
+}
+
+void
+oracle_failed(struct node *node, uint64_t sector)
+{
+	struct cell *cell = cell_of(node, sector);
+
+	if (cell == NULL)
+		return;
+	cell->murky = true;
+	cell->version = ++sim->events;
+}
+
+void
+oracle_flushed(struct node *node, uint64_t event)
+{
+	struct view *view = view_of(node);
+
+	for (uint64_t i = 0; view != NULL && i < SIM_SECTORS; i++) {
+		struct cell *cell = &view->cell[i];
+		int first = cell->knowns - 1;
+
+		while (first >= 0 && cell->known[first].event > event)
+			first--;
+		if (first < 0)
+			continue;
+		cell->knowns = (uint8_t)(cell->knowns - first);
+		memmove(cell->known, cell->known + first,
+			cell->knowns * sizeof(cell->known[0]));
+		cell->wild = false;
+	}
+}
+
+uint64_t
+oracle_version(const struct node *node, uint64_t sector)
+{
+	const struct cell *cell = cell_of(node, sector);
+
+	return cell != NULL ? cell->version : 0;
+}
+
+static bool
+is_allowed(const struct cell *cell, uint64_t value)
+{
+	return cell->loose || has_maybe(cell, value) || cell->knowns == 0 ||
+	       cell->known[cell->knowns - 1].value == value;
+}
+
+void
+oracle_read(struct node *node, uint64_t sector, uint64_t value)
+{
+	struct cell *cell = cell_of(node, sector);
+	bool open = cell != NULL && (cell->loose || cell->maybes > 0);
+
+	if (cell == NULL)
+		return;
+	if (!is_allowed(cell, value)) {
+		world_fail("A1: %s reads write %" PRIu64 " in sector %" PRIu64
+			   ", where write %" PRIu64 " was acknowledged",
+			   node->name, value / SIM_SECTORS, sector,
+			   cell->known[cell->knowns - 1].value / SIM_SECTORS);
+		return;
+	}
+	for (int i = 0; i < cell->maybes; i++) {
+		if (guest_is_writing(sector, cell->maybe[i]))
+			return;
+	}
+	if (open && !cell->murky)
+		settle(cell, sector, value, false);
+}
+
+/* --- the end --- */
+
+void
+oracle_equal(void)
+{
+	struct node *a = &sim->node[0], *b = &sim->node[1];
+
+	if (node_timeline(a) != node_timeline(b))
+		world_fail("A5: in sync, and on two timelines");
+	for (uint64_t i = 0; i < SIM_SECTORS && !sim->failed; i++) {
+		const unsigned char *bytes = a->disk.current + i * SIM_SECTOR;
+		const unsigned char *others = b->disk.current + i * SIM_SECTOR;
+
+		if (memcmp(bytes, others, SIM_SECTOR) != 0)
+			world_fail("A5: in sync and idle, sector %" PRIu64
+				   " is of write %" PRIu64 " on a and %" PRIu64
+				   " on b",
+				   i, oracle_value(a, bytes, i) / SIM_SECTORS,
+				   oracle_value(b, others, i) / SIM_SECTORS);
+		else
+			oracle_read(a, i, oracle_value(a, bytes, i));
+	}
+}
+
+void
+oracle_done(struct world *world)
+{
+	for (int i = 0; i < world->views; i++)
+		free(world->view[i]);
+}
