@@ -43,8 +43,7 @@ dirty_map_open(struct dirty_map *map, uint64_t size, uint32_t region,
 	       uint64_t id)
 {
 	memset(map, 0, sizeof(*map));
-	if (region < DIRTY_MAP_REGION_MIN || region > DIRTY_MAP_REGION_MAX ||
-	    (region & (region - 1)) != 0 || size > INT64_MAX)
+	if (!dirty_map_is_region(region) || size > INT64_MAX)
 		return -EINVAL;
 	map->size = size;
 	map->id = id;

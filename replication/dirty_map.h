@@ -55,6 +55,13 @@ struct dirty_map {
 	uint64_t dirty_pages;
 };
 
+static inline bool
+dirty_map_is_region(uint32_t bytes)
+{
+	return bytes >= DIRTY_MAP_REGION_MIN && bytes <= DIRTY_MAP_REGION_MAX &&
+	       (bytes & (bytes - 1)) == 0;
+}
+
 /* `region` is a power of two from DIRTY_MAP_REGION_MIN to _MAX, else -EINVAL.
  * Nothing is stamped.  0, -EINVAL or -ENOMEM. */
 int dirty_map_open(struct dirty_map *map, uint64_t size, uint32_t region,

@@ -39,8 +39,7 @@ intent_open(struct intent *intent, uint64_t size, uint32_t extent,
 	    unsigned int capacity, uint64_t id)
 {
 	memset(intent, 0, sizeof(*intent));
-	if (extent < INTENT_EXTENT_MIN || extent > INTENT_EXTENT_MAX ||
-	    (extent & (extent - 1)) != 0 || capacity < INTENT_CAPACITY_MIN ||
+	if (!intent_is_extent(extent) || capacity < INTENT_CAPACITY_MIN ||
 	    capacity > INTENT_CAPACITY_MAX || size / extent >= UINT32_MAX)
 		return -EINVAL;
 	intent->size = size;

@@ -65,6 +65,13 @@ struct intent {
 	struct list_head free;
 };
 
+static inline bool
+intent_is_extent(uint32_t bytes)
+{
+	return bytes >= INTENT_EXTENT_MIN && bytes <= INTENT_EXTENT_MAX &&
+	       (bytes & (bytes - 1)) == 0;
+}
+
 /* Empty.  0, -EINVAL (sizes out of range or no power of two) or -ENOMEM. */
 int intent_open(struct intent *intent, uint64_t size, uint32_t extent,
 		unsigned int capacity, uint64_t id);

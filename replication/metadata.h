@@ -77,6 +77,30 @@ struct metadata_peer {
 
 #define METADATA_PEERS 8
 
+/* Where the map of changed regions lies in the file, and what is not in it; see
+ * replication/tracker.h. */
+struct metadata_map {
+	uint64_t id;		/* random; 0: there is none */
+	uint32_t region;	/* bytes */
+	uint32_t extent;	/* bytes */
+	uint32_t capacity;	/* extents in the intent log */
+	uint64_t unknown_epoch; /* every region counts as changed in it */
+	uint64_t wide_epoch;	/* the last that more was stamped with than
+				 * was changed (C1) */
+	uint64_t image_size;	/* as a clean stop left the file; 0: none did */
+	uint64_t image_time_ns;
+};
+
+#define METADATA_CHECKPOINTS	 256
+#define METADATA_CHECKPOINT_NAME 64 /* bytes, with the zero at the end */
+
+/* A named position; a free row has no name.  See replication/checkpoint.h. */
+struct metadata_checkpoint {
+	char name[METADATA_CHECKPOINT_NAME];
+	uint64_t timeline, epoch;
+	bool confirmed; /* E1 */
+};
+
 /* The rules' durable state; a plain value, copied freely. */
 struct metadata_state {
 	unsigned char disk_id[METADATA_ID]; /* zero: a new, empty replica */
@@ -92,6 +116,9 @@ struct metadata_state {
 	bool primary_last;
 	struct metadata_peer peer[METADATA_PEERS];
 	struct history history;
+	struct metadata_map map;
+	unsigned int checkpoints; /* in use, from the first; none without map */
+	struct metadata_checkpoint checkpoint[METADATA_CHECKPOINTS];
 };
 
 struct metadata;
@@ -130,6 +157,7 @@ bool metadata_is_idle(const struct metadata *metadata); /* no commit */
 /* --- the bytes, for off-line tools and fuzzing --- */
 
 #define METADATA_COPY_BYTES (64u << 10)
+#define METADATA_BYTES	    (2 * METADATA_COPY_BYTES) /* the map lies behind */
 
 /* ret_bytes is METADATA_COPY_BYTES long.  A state that could not be read again
  * is a mistake of ours: asserted. */

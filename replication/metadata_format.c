@@ -14,6 +14,9 @@
 
 #include "core/reason.h"
 #include "replication/bytes.h"
+#include "replication/checkpoint.h"
+#include "replication/dirty_map.h"
+#include "replication/intent.h"
 #include "replication/metadata.h"
 #include "replication/wire.h"
 
@@ -41,17 +44,31 @@ enum {
 	AT_EPOCH = 112,
 	AT_INCARNATION = 120,
 	AT_FLAGS = 128,
+	AT_MAP = 136, /* with the feature MAP only */
+	MAP_BYTES = 56,
 	AT_PEERS = 256,
 	PEER_BYTES = 32,
 	AT_HISTORY = 512,
+	AT_CHECKPOINTS = 32768, /* with the feature MAP only */
+	CHECKPOINTS_HEAD = 16,
+	CHECKPOINT_BYTES = 96,
 };
 
 static_assert(AT_PEERS + METADATA_PEERS * PEER_BYTES <= AT_HISTORY,
 	      "the table of peers lies before the history");
 static_assert(AT_HISTORY + HISTORY_HEAD_BYTES +
 			      HISTORY_MAX * HISTORY_ENTRY_BYTES <=
-		      METADATA_COPY_BYTES,
+		      AT_CHECKPOINTS,
 	      "the longest history fits");
+static_assert(AT_MAP + MAP_BYTES <= AT_PEERS, "the map's row fits");
+static_assert(AT_CHECKPOINTS + CHECKPOINTS_HEAD +
+			      METADATA_CHECKPOINTS * CHECKPOINT_BYTES <=
+		      METADATA_COPY_BYTES,
+	      "all checkpoints fit");
+
+/* A map, intents and checkpoints: who does not know them would change the disk
+ * without a stamp. */
+#define FEATURE_MAP 0x1u
 
 #define FLAG_ACTIVE	  0x1u
 #define FLAG_CONSISTENT	  0x2u
@@ -60,6 +77,8 @@ static_assert(AT_HISTORY + HISTORY_HEAD_BYTES +
 #define FLAGS_KNOWN	  0xfu
 
 #define PEER_MAY_BE_SYNCED 0x1u
+
+#define CHECKPOINT_CONFIRMED 0x1u
 
 static const unsigned char magic[8] = {
 	't', 'd', 'r', 'e', 'p', 'l', 'i', 'c'
@@ -88,6 +107,23 @@ is_plausible_peer(const struct metadata_state *state, int row)
 	return memcmp(state->replica_id, peer->replica_id, METADATA_ID) != 0;
 }
 
+static bool
+is_plausible_map(const struct metadata_state *state)
+{
+	const struct metadata_map *map = &state->map;
+	static const struct metadata_map none;
+
+	if (map->id == 0)
+		return memcmp(map, &none, sizeof(none)) == 0 &&
+		       state->checkpoints == 0;
+	return dirty_map_is_region(map->region) &&
+	       intent_is_extent(map->extent) && map->extent >= map->region &&
+	       map->capacity >= INTENT_CAPACITY_MIN &&
+	       map->capacity <= INTENT_CAPACITY_MAX &&
+	       map->unknown_epoch <= state->epoch &&
+	       map->wide_epoch <= state->epoch && checkpoints_check(state) == 0;
+}
+
 /* What holds of every state: asserted of our own, asked of a file's. */
 static bool
 is_plausible(const struct metadata_state *state)
@@ -111,7 +147,7 @@ is_plausible(const struct metadata_state *state)
 		if (!is_plausible_peer(state, i))
 			return false;
 	}
-	return history_check(&state->history) == 0 &&
+	return history_check(&state->history) == 0 && is_plausible_map(state) &&
 	       (last == NULL || state->epoch >= last->first_epoch);
 }
 
@@ -125,6 +161,35 @@ encode_peers(const struct metadata_state *state, unsigned char *bytes)
 		memcpy(at, peer->replica_id, METADATA_ID);
 		put64(at + 16, peer->incarnation);
 		put32(at + 24, peer->may_be_synced ? PEER_MAY_BE_SYNCED : 0);
+	}
+}
+
+static void
+encode_map(const struct metadata_state *state, unsigned char *bytes)
+{
+	const struct metadata_map *map = &state->map;
+	unsigned char *at = bytes + AT_MAP;
+
+	put32(bytes + AT_INCOMPATIBLE, FEATURE_MAP);
+	put64(at, map->id);
+	put32(at + 8, map->region);
+	put32(at + 12, map->extent);
+	put32(at + 16, map->capacity);
+	put64(at + 24, map->unknown_epoch);
+	put64(at + 32, map->wide_epoch);
+	put64(at + 40, map->image_size);
+	put64(at + 48, map->image_time_ns);
+	at = bytes + AT_CHECKPOINTS;
+	put32(at, state->checkpoints);
+	at += CHECKPOINTS_HEAD;
+	for (unsigned int i = 0; i < state->checkpoints; i++) {
+		const struct metadata_checkpoint *row = &state->checkpoint[i];
+
+		memcpy(at, row->name, METADATA_CHECKPOINT_NAME);
+		put64(at + 64, row->timeline);
+		put64(at + 72, row->epoch);
+		put32(at + 80, row->confirmed ? CHECKPOINT_CONFIRMED : 0);
+		at += CHECKPOINT_BYTES;
 	}
 }
 
@@ -152,6 +217,8 @@ metadata_encode(const struct metadata_state *state, uint64_t generation,
 		      (state->outdated ? FLAG_OUTDATED : 0) |
 		      (state->primary_last ? FLAG_PRIMARY_LAST : 0));
 	encode_peers(state, ret_bytes);
+	if (state->map.id != 0)
+		encode_map(state, ret_bytes);
 	length += history_encode(&state->history, ret_bytes + AT_HISTORY);
 	put32(ret_bytes + AT_LENGTH, (uint32_t)length);
 	put32(ret_bytes + AT_BODY_CRC,
@@ -186,7 +253,7 @@ metadata_decode_head(const unsigned char *bytes, size_t length,
 				  "their format is version %u, this program "
 				  "knows %u: use a newer tapdisk",
 				  get32(bytes + AT_VERSION), VERSION);
-	if (get32(bytes + AT_INCOMPATIBLE) != 0 ||
+	if ((get32(bytes + AT_INCOMPATIBLE) & ~FEATURE_MAP) != 0 ||
 	    get32(bytes + AT_READ_ONLY) != 0)
 		return reason_set(reason, -EPROTONOSUPPORT,
 				  "they use features (0x%x, 0x%x) that this "
@@ -227,6 +294,39 @@ decode_peers(const unsigned char *bytes, struct metadata_state *state)
 	return 0;
 }
 
+static int
+decode_map(const unsigned char *bytes, struct metadata_state *state)
+{
+	struct metadata_map *map = &state->map;
+	const unsigned char *at = bytes + AT_MAP;
+
+	map->id = get64(at);
+	map->region = get32(at + 8);
+	map->extent = get32(at + 12);
+	map->capacity = get32(at + 16);
+	map->unknown_epoch = get64(at + 24);
+	map->wide_epoch = get64(at + 32);
+	map->image_size = get64(at + 40);
+	map->image_time_ns = get64(at + 48);
+	at = bytes + AT_CHECKPOINTS;
+	state->checkpoints = get32(at);
+	if (map->id == 0 || state->checkpoints > METADATA_CHECKPOINTS)
+		return -EBADMSG;
+	at += CHECKPOINTS_HEAD;
+	for (unsigned int i = 0; i < state->checkpoints; i++) {
+		struct metadata_checkpoint *row = &state->checkpoint[i];
+
+		memcpy(row->name, at, METADATA_CHECKPOINT_NAME);
+		row->timeline = get64(at + 64);
+		row->epoch = get64(at + 72);
+		row->confirmed = get32(at + 80) & CHECKPOINT_CONFIRMED;
+		if (get32(at + 80) & ~CHECKPOINT_CONFIRMED)
+			return -EBADMSG;
+		at += CHECKPOINT_BYTES;
+	}
+	return 0;
+}
+
 int
 metadata_decode(const unsigned char *bytes, size_t length,
 		struct metadata_state *ret_state, uint64_t *ret_generation,
@@ -257,6 +357,8 @@ metadata_decode(const unsigned char *bytes, size_t length,
 	used = get32(bytes + AT_LENGTH);
 	if (used < AT_HISTORY || used > METADATA_COPY_BYTES ||
 	    (flags & ~FLAGS_KNOWN) || decode_peers(bytes, &state) < 0 ||
+	    ((get32(bytes + AT_INCOMPATIBLE) & FEATURE_MAP) &&
+	     decode_map(bytes, &state) < 0) ||
 	    history_decode(bytes + AT_HISTORY, used - AT_HISTORY,
 			   &state.history) < 0 ||
 	    !is_plausible(&state))

@@ -4,9 +4,34 @@
  */
 #include "tests/state.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/test.h"
+
+static void
+fill_map(struct metadata_state *state, uint64_t number)
+{
+	state->map = (struct metadata_map){
+		.id = number,
+		.region = 64u << 10,
+		.extent = 4u << 20,
+		.capacity = 2048,
+		.unknown_epoch = number,
+		.wide_epoch = number - 1,
+		.image_size = number * 512,
+		.image_time_ns = number << 40,
+	};
+	for (uint64_t i = 0; i < number * 20 && i < METADATA_CHECKPOINTS; i++) {
+		struct metadata_checkpoint *row =
+			&state->checkpoint[state->checkpoints++];
+
+		snprintf(row->name, sizeof(row->name), "day-%d", (int)i);
+		row->timeline = number;
+		row->epoch = i;
+		row->confirmed = i % 2;
+	}
+}
 
 /* A state that the number tells from any other. */
 void
@@ -34,6 +59,8 @@ state_fill(struct metadata_state *state, uint64_t number)
 	if (number == 0)
 		history_append(&state->history, 0x6fff, 1, 0);
 	state->epoch = 1 + number * STATE_EPOCHS;
+	if (number % 4 == 2)
+		fill_map(state, number);
 }
 
 void
@@ -58,6 +85,16 @@ state_assert_same(const struct metadata_state *a,
 				 b->peer[i].incarnation);
 		assert_int_equal(a->peer[i].may_be_synced,
 				 b->peer[i].may_be_synced);
+	}
+	assert_memory_equal(&a->map, &b->map, sizeof(a->map));
+	assert_int_equal(a->checkpoints, b->checkpoints);
+	for (unsigned int i = 0; i < a->checkpoints; i++) {
+		const struct metadata_checkpoint *row = &b->checkpoint[i];
+
+		assert_string_equal(a->checkpoint[i].name, row->name);
+		assert_int_equal(a->checkpoint[i].timeline, row->timeline);
+		assert_int_equal(a->checkpoint[i].epoch, row->epoch);
+		assert_int_equal(a->checkpoint[i].confirmed, row->confirmed);
 	}
 	assert_true(history_equal(&a->history, &b->history));
 	for (uint32_t i = 0; i < a->history.count; i++)
