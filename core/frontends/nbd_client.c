@@ -128,6 +128,15 @@ skip(struct nbd_client *client)
 	return client->skip == 0;
 }
 
+/* It has begun a command, and we wait for the rest. */
+static bool
+owes_bytes(const struct nbd_client *client)
+{
+	return client->stream.receive_buf != NULL &&
+	       (client->filling != NULL || client->skip > 0 ||
+		nbd_client_available(client) > 0);
+}
+
 void
 nbd_client_run(struct nbd_client *client)
 {
@@ -153,8 +162,11 @@ nbd_client_run(struct nbd_client *client)
 		}
 	} while (client->phase != phase ||
 		 (client->skip > 0 && nbd_client_available(client) > 0));
-	if (need > 0)
-		receive_more(client, need);
+	if (need == 0)
+		return;
+	receive_more(client, need);
+	if (client->phase == NBD_TRANSMISSION && owes_bytes(client))
+		nbd_client_expect_progress(client);
 }
 
 static void
@@ -241,12 +253,12 @@ client_on_timer(struct timer *timer)
 					       NS_PER_S));
 		return;
 	}
-	if (stream_is_flushed(&client->stream) && client->filling == NULL)
+	if (stream_is_flushed(&client->stream) && !owes_bytes(client))
 		return;
 	if (client->progress == progress(client)) {
 		nbd_client_drop(
 			client, "%s nothing for %u s",
-			client->filling != NULL ? "sends" : "reads",
+			owes_bytes(client) ? "sends" : "reads",
 			(unsigned int)(client->server->stall_ns / NS_PER_S));
 		return;
 	}
