@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * link_host - two hosts for tests of the link: an owner that meets whom it
+ * meets, and counts what it hears; and a puppet, which speaks the protocol with
+ * its own mouth and may say anything.
+ */
+#ifndef TESTS_LINK_HOST_H
+#define TESTS_LINK_HOST_H
+
+#include "core/reason.h"
+#include "replication/link.h"
+
+#define HOST_SENDS 4096 /* messages of a test */
+
+struct host;
+
+struct host_send {
+	struct link_send send;
+	struct host *host;
+	unsigned char payload[8]; /* its number */
+	int ended, status;
+};
+
+/* The owner of a link. */
+struct host {
+	struct link *link;
+	struct loop *loop;
+	struct pool *pool;
+	const char *listens[2], *peers[2];
+	bool source;
+	bool keep_acks; /* acknowledge nothing */
+	int met, up, broken, resumed, lost, refused, goodbyes;
+	char text[REASON_MAX]; /* the last reason heard */
+
+	/* received, in order */
+	uint64_t got[HOST_SENDS];
+	unsigned int got_count;
+
+	/* sent */
+	struct host_send sends[HOST_SENDS];
+	unsigned int sent_count, ended_count, failed_count;
+};
+
+struct host *host_new(struct loop *loop, const char *listen, const char *peer,
+		      bool source, const char *key);
+struct host *host_free(struct host *host);
+void host_send(struct host *host, unsigned int count);
+void host_acknowledge(struct host *host, uint64_t sequence);
+
+#define PUPPET_KINDS 64
+
+struct puppet {
+	struct channel *channel;
+	struct loop *loop;
+	struct pool *pool;
+	const char *key;
+	struct wire_hello hello; /* that it says */
+	bool silent;		 /* says none */
+	bool mute;		 /* proves nothing by itself */
+	bool open, closed;
+	int heard[PUPPET_KINDS]; /* by type */
+	char text[WIRE_TEXT_MAX + 1];
+	unsigned char own[WIRE_HELLO_MAX];
+	size_t own_length;
+};
+
+/* It calls `address` of the fake network. */
+struct puppet *puppet_new(struct loop *loop, const char *key);
+void puppet_call(struct puppet *puppet, const char *address);
+struct puppet *puppet_free(struct puppet *puppet);
+/* The checksums are made right. */
+void puppet_say(struct puppet *puppet, struct wire_header header,
+		const void *payload, size_t length);
+/* As they are. */
+void puppet_say_bytes(struct puppet *puppet, const unsigned char *header,
+		      const void *payload, size_t length);
+/* Meets as the source: from now on in session `session`. */
+void puppet_begin(struct puppet *puppet, uint64_t session);
+
+#define assert_said(text, part)                                                \
+	do {                                                                   \
+		if (strstr(text, part) == NULL)                                \
+			fail_msg("\"%s\" does not say \"%s\"", text, part);    \
+	} while (0)
+
+/* What a test of the link has. */
+struct fixture {
+	struct loop *loop;
+	struct host *a, *b; /* a calls, and is the source */
+	struct puppet *puppet;
+};
+
+int link_setup(void **state);
+int link_teardown(void **state);
+void pass_ms(struct fixture *f, unsigned int ms);
+/* a and b, with a session. */
+void open_pair(struct fixture *f);
+/* Everything a sent arrived at b, once and in order, and came back well. */
+void assert_all_arrived(const struct fixture *f);
+
+#endif
