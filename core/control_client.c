@@ -234,14 +234,20 @@ control_on_accept(struct listener *listener, int fd)
 	struct control *control =
 		container_of(listener, struct control, listener);
 	struct control_client *client = NULL;
+	int r;
 
 	if (make_room(control))
 		client = calloc(1, sizeof(*client));
-	if (!client ||
-	    stream_open(&client->stream, control->loop, fd, &client_ops) < 0) {
+	if (!client) {
 		log_warn("control", "a connection was refused: no place left");
 		send(fd, full, sizeof(full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 		close(fd);
+		return;
+	}
+	r = stream_open(&client->stream, control->loop, fd, &client_ops);
+	if (r < 0) { /* fd is closed */
+		log_warn("control", "a connection was refused: %s",
+			 strerror(-r));
 		free(client);
 		return;
 	}
