@@ -53,12 +53,15 @@ begin(struct replica *replica, enum replica_change change)
 	replica_poke(replica);
 }
 
+/* Unless the end has taken its place. */
 static void
-end(struct replica *replica)
+end(struct replica *replica, enum replica_change change)
 {
+	replica_poke(replica);
+	if (replica->change != change)
+		return;
 	timer_clear(&replica->change_limit);
 	replica->change = CHANGE_NONE;
-	replica_poke(replica);
 }
 
 static void end_with(struct replica *replica, const char *format, ...)
@@ -75,7 +78,7 @@ end_with(struct replica *replica, const char *format, ...)
 	va_end(args);
 	log_warn("replica", "%s: %s", replica_change_name(replica->change),
 		 replica->change_error.text);
-	end(replica);
+	end(replica, replica->change);
 }
 
 /* Nothing of a guest's or of ours is with the image. */
@@ -142,7 +145,7 @@ promoted(struct replica *replica)
 	replica_set_state(replica, REPLICA_SOLO, "promoted");
 	log_warn("replica", "promoted: this host is the primary now");
 	link_set_calling(replica->link, true);
-	end(replica);
+	end(replica, CHANGE_PROMOTE);
 }
 
 static void
@@ -252,7 +255,7 @@ demoted(struct replica *replica)
 	replica_set_state(replica, REPLICA_SECONDARY, "demoted");
 	link_set_calling(replica->link, false);
 	close_session(replica, "this host was demoted");
-	end(replica);
+	end(replica, CHANGE_DEMOTE);
 }
 
 static void
@@ -261,8 +264,9 @@ on_handed_over(struct link_send *send, int status)
 	struct replica *replica =
 		container_of(send, struct replica, change_send);
 
-	if (status == 0)
-		end(replica);
+	replica->change_send.on_ended = NULL;
+	if (status == 0 || replica->change != CHANGE_DEMOTE)
+		end(replica, CHANGE_DEMOTE);
 	else
 		end_with(replica,
 			 "the hand-over broke off (%s): look at the peer's "
@@ -281,6 +285,8 @@ send_handover(struct replica *replica)
 	link_set_calling(replica->link, false);
 	replica_set_state(replica, REPLICA_SECONDARY,
 			  "handing over to the peer");
+	if (replica->change != CHANGE_DEMOTE)
+		return; /* this host stops: whoever is promoted has it all */
 	if (!replica_in_session(replica)) {
 		end_with(replica,
 			 "the session ended in the hand-over: promote one of "
@@ -392,7 +398,7 @@ static void
 leave_done(struct replica *replica)
 {
 	replica->left = true; /* first: nothing may follow, no M3 either */
-	end(replica);
+	end(replica, CHANGE_LEAVE);
 	link_stop(replica->link);
 	td_complete_request(replica->leave_treq, replica->leave_error);
 }
