@@ -144,7 +144,7 @@ sim_queue(td_driver_t *driver, td_request_t treq)
 	struct node *node = node_of(driver->image->stack->loop);
 	struct operation *operation;
 
-	if (!node_is_live(node))
+	if (!node_acts(node))
 		return;
 	if (sim_chance(0.003)) {
 		td_complete_request(treq, -EBUSY);

@@ -41,6 +41,16 @@ changes_data(const struct guest_request *request)
 	       request->request.op == TD_OP_DISCARD;
 }
 
+static const char *
+name_of(const struct guest_request *request)
+{
+	static const char *const names[TD_OP_COUNT] = {
+		"read", "write", "flush", "discard", "write-zeroes", "status"
+	};
+
+	return names[request->request.op];
+}
+
 bool
 guest_is_writing(uint64_t sector, uint64_t value)
 {
@@ -124,9 +134,8 @@ on_done(struct request *base, int result)
 		world_fail("%s: a request ended twice", node->name);
 	request->done = true;
 	node->outstanding--;
-	if (changes_data(request))
-		world_say("%s: write %llu ends: %d", node->name,
-			  (unsigned long long)request->id, result);
+	world_say("%s: %s %llu ends: %d", node->name, name_of(request),
+		  (unsigned long long)request->id, result);
 	if (result == 0) {
 		succeeded(request);
 		return;
@@ -245,15 +254,12 @@ submit(struct node *node)
 	request->request.on_release = on_release;
 	if (request->request.op == TD_OP_WRITE)
 		fill(request);
-	if (changes_data(request)) {
-		sim->writes++;
-		world_say("%s: write %llu (op %d) of %llu sectors at %llu%s",
-			  node->name, (unsigned long long)request->id,
-			  request->request.op,
-			  (unsigned long long)request->count,
-			  (unsigned long long)request->first,
-			  request->request.flags ? ", FUA" : "");
-	}
+	sim->writes += changes_data(request);
+	world_say("%s: %s %llu of %llu sectors at %llu%s", node->name,
+		  name_of(request), (unsigned long long)request->id,
+		  (unsigned long long)request->count,
+		  (unsigned long long)request->first,
+		  request->request.flags ? ", FUA" : "");
 	list_add_tail(&request->entry, &node->requests);
 	node->outstanding++;
 	note(request);

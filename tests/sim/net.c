@@ -233,7 +233,7 @@ sim_send(struct channel *channel, struct channel_send *send)
 	struct end *end = end_of(channel);
 
 	list_add_tail(&send->entry, &end->sends);
-	if (!is_there(end))
+	if (end->node == NULL || !node_acts(end->node))
 		return;
 	if (end->leave_ns < sim->now_ns)
 		end->leave_ns = sim->now_ns;

@@ -7,10 +7,11 @@
 
 #include "tests/sim/sim.h"
 
-#define STEPS_MAX 20000000ull
-#define PATIENCE  15 /* rounds of an operator in which nothing came right */
-#define ROUND_NS  NS_PER_S
-#define GRACE_NS  (2 * NS_PER_S) /* as nodes are started */
+#define STEPS_MAX     20000000ull
+#define PATIENCE      15 /* rounds of an operator in which nothing came right */
+#define ROUND_NS      NS_PER_S
+#define STOP_LIMIT_NS (15 * NS_PER_S)
+#define GRACE_NS      (2 * NS_PER_S) /* as nodes are started */
 
 const char *const sim_fault_names[FAULT_COUNT] = {
 	[FAULT_RESET] = "reset",       [FAULT_CUT] = "cut",
@@ -48,15 +49,26 @@ cut(int from, uint64_t length_ns)
 	heal_ns[from] = sim->now_ns + length_ns;
 }
 
-static void
-strike(struct node *node, bool power)
+void
+script_restarts(struct node *node)
 {
-	node_die(node, power);
 	node->restart_ns =
 		sim->now_ns + 100 * NS_PER_MS + sim_below(4 * NS_PER_S);
 	/* its operator has perhaps another one serve, and knows it */
 	if (sim_chance(0.5) && node_admits(node_peer(node)))
 		node->role = METADATA_SECONDARY;
+}
+
+static void
+strike(struct node *node, bool power)
+{
+	if (sim_chance(0.7)) {
+		node->doom = 1 + (unsigned int)sim_below(60);
+		node->doom_power = power;
+		return;
+	}
+	node_die(node, power);
+	script_restarts(node);
 }
 
 /* The operator's word that the other one is dead; sometimes he is wrong. */
@@ -73,6 +85,19 @@ promote(struct node *node)
 	if (!node_peer(node)->alive && sim_chance(0.8))
 		node_peer(node)->role = METADATA_SECONDARY;
 	return true;
+}
+
+/* Somebody watches, and is quick at times. */
+static void
+fail_over(void)
+{
+	for (int i = 0; i < SIM_NODES; i++) {
+		struct node *node = &sim->node[i];
+
+		if (!node_peer(node)->alive && sim_chance(0.02) &&
+		    promote(node))
+			sim->faults[FAULT_PROMOTE]++;
+	}
 }
 
 static bool
@@ -147,8 +172,11 @@ befall(enum sim_fault fault)
 }
 
 static const double weights[FAULT_COUNT] = {
-	[FAULT_RESET] = 3,   [FAULT_CUT] = 2,  [FAULT_LONG_CUT] = 1,
-	[FAULT_ONE_WAY] = 1, [FAULT_SLOW] = 1,
+	[FAULT_RESET] = 3,    [FAULT_CUT] = 2,	   [FAULT_LONG_CUT] = 1,
+	[FAULT_ONE_WAY] = 1,  [FAULT_SLOW] = 1,	   [FAULT_KILL] = 2,
+	[FAULT_POWER] = 2,    [FAULT_STOP] = 0.5,  [FAULT_HANG] = 0.5,
+	[FAULT_EIO] = 0,      [FAULT_PROMOTE] = 2, [FAULT_DEMOTE] = 1.5,
+	[FAULT_RESYNC] = 0.5,
 };
 
 static enum sim_fault
@@ -202,14 +230,14 @@ winner(void)
 	while (common < ha->count && common < hb->count &&
 	       ha->entry[common].timeline == hb->entry[common].timeline)
 		common++;
-	if (node_admits(a) != node_admits(b))
-		return node_admits(a) ? a : b;
 	if (a->durable.consistent != b->durable.consistent)
 		return a->durable.consistent ? a : b;
 	if (common == hb->count && ha->count > common)
 		return a;
 	if (common == ha->count && hb->count > common)
 		return b;
+	if (node_admits(a) != node_admits(b))
+		return node_admits(a) ? a : b;
 	if (a->durable.active != b->durable.active)
 		return a->durable.active ? a : b;
 	return a->durable.role == METADATA_PRIMARY ? a : b;
@@ -221,6 +249,10 @@ start_dead(bool at_once)
 	for (int i = 0; i < SIM_NODES; i++) {
 		struct node *node = &sim->node[i];
 
+		/* one that waits for its peer to stop is not waited for */
+		if (node->alive && node->stopping &&
+		    sim->now_ns - node->stop_ns > STOP_LIMIT_NS)
+			node_die(node, false);
 		if (!node->alive &&
 		    (at_once || (node->restart_ns != 0 &&
 				 node->restart_ns <= sim->now_ns)))
@@ -329,6 +361,7 @@ run_faults(void)
 			return;
 		heal();
 		start_dead(false);
+		fail_over();
 		if (sim->now_ns >= next) {
 			enum sim_fault fault = choose_fault();
 
@@ -352,6 +385,7 @@ make_peace(void)
 		heal_ns[i] = 0;
 		sim->node[i].slow_until_ns = 0;
 		sim->node[i].errors = 0;
+		sim->node[i].doom = 0;
 	}
 	calm_ns = sim->now_ns;
 	heal();

@@ -67,13 +67,16 @@ struct node {
 
 	/* of this life */
 	bool alive;
-	bool dying; /* within a turn: nothing it does is seen */
+	bool dying;	   /* within a turn: nothing it does is seen */
+	unsigned int doom; /* dies at the n-th thing it does; 0: not yet */
+	bool doom_power;
 	struct loop *loop;
 	struct vbd *vbd;
 	struct pool *pool;
 	struct sim_acceptor *acceptor;
 	struct list_head operations; /* of its disk */
 	bool stopping;		     /* cleanly */
+	uint64_t stop_ns;	     /* since then */
 	struct vbd_waiter stopped;
 	bool admitted; /* guests, when looked at last */
 
@@ -150,6 +153,8 @@ struct node *node_peer(const struct node *node);
 struct node *node_of(const struct loop *loop);
 /* Whether anybody sees what it does. */
 bool node_is_live(const struct node *node);
+/* It does something that is seen outside.  False: it died before. */
+bool node_acts(struct node *node);
 bool node_admits(const struct node *node);
 /* 0 or a negative errno. */
 int node_command(struct node *node, const char *command);
@@ -208,5 +213,6 @@ void oracle_done(struct world *world);
 /* --- script.c --- */
 
 void script_run(void);
+void script_restarts(struct node *node); /* it died: when, and as what */
 
 #endif

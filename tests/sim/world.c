@@ -140,6 +140,19 @@ node_is_live(const struct node *node)
 	return node != NULL && node->alive && !node->dying;
 }
 
+bool
+node_acts(struct node *node)
+{
+	if (!node_is_live(node))
+		return false;
+	if (node->doom == 0 || --node->doom > 0)
+		return true;
+	world_say("%s is struck", node->name);
+	node->dying = true;
+	fake_file_abandon(&node->file);
+	return false;
+}
+
 uint64_t
 node_timeline(const struct node *node)
 {
@@ -158,7 +171,7 @@ on_flushed(struct fake_file *file)
 	static struct metadata_state best, state;
 	unsigned char *bytes = file->medium.durable;
 	uint64_t generation, highest = 0;
-	bool found = false;
+	bool found = false, copied;
 
 	for (size_t i = 0; i < 2; i++) {
 		if (metadata_decode(bytes + i * METADATA_COPY_BYTES,
@@ -172,8 +185,8 @@ on_flushed(struct fake_file *file)
 	}
 	if (!found)
 		return;
-	if (node->has_durable && !node->durable.consistent && best.consistent)
-		node->fuzzy = false; /* it has been copied to */
+	copied = node->has_durable && !node->durable.consistent &&
+		 best.consistent && best.role == METADATA_SECONDARY;
 	node->durable = best;
 	node->has_durable = true;
 	world_say("%s durable: %s%s%s%s epoch %" PRIu64 " timeline %" PRIx64
@@ -186,6 +199,11 @@ on_flushed(struct fake_file *file)
 		  node_timeline(node), best.history.count, best.incarnation,
 		  best.peer[0].may_be_synced ? " peer-may-be-synced" : "");
 	oracle_durable(node);
+	if (!copied)
+		return;
+	/* It is what the source is, whatever that had lost. */
+	node->fuzzy = false;
+	oracle_answers(node_peer(node));
 }
 
 bool
@@ -204,6 +222,7 @@ node_start(struct node *node)
 	vbd_set_pool(node->vbd, node->pool);
 	node->alive = true;
 	node->dying = false;
+	node->doom = 0;
 	node->stopping = false;
 	node->admitted = false;
 	node->issue_ns = sim->now_ns;
@@ -233,9 +252,9 @@ node_die(struct node *node, bool power)
 	world_say("%s %s", node->name, power ? "loses power" : "dies");
 	node->alive = false;
 	node->dying = false;
+	disk_dies(node, power); /* it may still take what guests wrote */
 	guest_dies(node);
 	net_node_dies(&sim->net, node, power);
-	disk_dies(node, power);
 	fake_file_abandon(&node->file);
 	if (power) {
 		fake_file_crash(&node->file);
@@ -267,6 +286,7 @@ node_stop(struct node *node)
 {
 	world_say("%s is to stop", node->name);
 	node->stopping = true;
+	node->stop_ns = sim->now_ns;
 	node->stopped.on_done = on_stopped;
 	vbd_close(node->vbd, &node->stopped);
 }
@@ -338,7 +358,8 @@ node_run(struct node *node)
 		bool stopped =
 			node->stopping && vbd_state(node->vbd) == VBD_CLOSED;
 
-		node_die(node, !stopped && sim_chance(0.5));
+		node_die(node, !stopped && node->doom_power);
+		script_restarts(node);
 		return;
 	}
 	if (node_admits(node) != node->admitted) {
