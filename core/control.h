@@ -11,7 +11,8 @@
  *
  * Every request is answered exactly once; answers may come out of order.
  * Events go to connections that sent the command "events".  A client that does
- * not read its answers is cut off at CONTROL_BACKLOG_MAX bytes.
+ * not read its answers gets no further ones until it does; one that does not
+ * read its events is cut off at CONTROL_BACKLOG_MAX bytes.
  *
  * docs/control.md tells it to the writers of clients.  Commands come from
  * tables; control.c knows only "version", "events" and "commands".

@@ -4,7 +4,9 @@
  * out.
  *
  * C3  Bounded: CONTROL_CLIENTS_MAX connections, CONTROL_BACKLOG_MAX bytes not
- *     yet taken by the peer, LINES_A_TURN lines a turn.
+ *     yet taken by the peer, LINES_A_TURN lines a turn.  With more than
+ *     ANSWERS_AHEAD bytes of answers unread no further line is taken, so only
+ *     events cut off a client.
  * C4  A client is freed by its own task only, or with the whole, or by C5:
  *     whoever else finds that it must go drops it and returns.
  * C5  Idle connections cannot keep the operator out: with all places taken, a
@@ -22,8 +24,9 @@
 #include "core/control_private.h"
 #include "core/log.h"
 
-#define LINES_A_TURN 32
-#define LINGER_S     5 /* for the peer to take our last words */
+#define LINES_A_TURN  32
+#define ANSWERS_AHEAD (1u << 20) /* bytes */
+#define LINGER_S      5		 /* for the peer to take our last words */
 
 struct answer {
 	struct stream_send send;
@@ -95,6 +98,13 @@ control_client_send(struct control_client *client, const json_t *object)
 
 /* --- receiving --- */
 
+/* It shall read first; its task is posted when it has. */
+static bool
+client_must_read(const struct control_client *client)
+{
+	return client->stream.send_bytes > ANSWERS_AHEAD;
+}
+
 /* Takes at most LINES_A_TURN lines; true if a whole one is left. */
 static bool
 client_take_lines(struct control_client *client)
@@ -103,7 +113,7 @@ client_take_lines(struct control_client *client)
 	size_t start = 0;
 	char *end = NULL;
 
-	while (!client->dropped) {
+	while (!client->dropped && !client_must_read(client)) {
 		end = memchr(client->line + start, '\n', client->used - start);
 		if (!end || lines++ == LINES_A_TURN)
 			break;
@@ -119,13 +129,14 @@ client_take_lines(struct control_client *client)
 static void
 client_receive(struct control_client *client)
 {
-	if (client->ending || client->dropped || client->stream.receive_buf)
+	if (client->ending || client->dropped || client->stream.receive_buf ||
+	    client_must_read(client))
 		return;
 	if (client_take_lines(client)) {
 		task_post(&client->task);
 		return;
 	}
-	if (client->dropped)
+	if (client->dropped || client_must_read(client))
 		return;
 	if (client->used == sizeof(client->line)) {
 		control_send_error(client, NULL, -EMSGSIZE,

@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define HOW_LEAVE  0x8 /* hangs up with calls unanswered */
 
 #define SAID_MAX   (2 * CONTROL_LINE_MAX)
-#define HEARD_MAX  (8u << 20)
+#define HEARD_MAX  (16u << 20) /* more than 4 KiB can ask for */
 #define TURNS_MAX  20000
 #define CALLS_HELD 64
 #define BIG_ANSWER 40000
