@@ -27,6 +27,8 @@ struct remus {
 	unsigned char key[KEY_MAX];
 	const char *listen[LINK_ADDRESSES_MAX + 1];
 	const char *peers[LINK_ADDRESSES_MAX + 1];
+	const char *arbiter; /* NULL: none */
+	bool on_loss_is_said;
 	struct replica_options options;
 };
 
@@ -129,6 +131,7 @@ take_option(td_driver_t *driver, const char *key, const char *value)
 		r = take_word(driver, key, value, losses, &index);
 		if (r == 0)
 			options->on_loss = (enum replica_on_loss)index;
+		remus->on_loss_is_said = true;
 		return r;
 	}
 	if (strcmp(key, "listen") == 0)
@@ -141,6 +144,8 @@ take_option(td_driver_t *driver, const char *key, const char *value)
 		remus->key_file = value;
 	else if (strcmp(key, "meta") == 0)
 		(void)snprintf(remus->meta, sizeof(remus->meta), "%s", value);
+	else if (strcmp(key, "arbiter") == 0)
+		remus->arbiter = value;
 	else if (strcmp(key, "name") == 0)
 		options->link.name = value;
 	else
@@ -256,6 +261,29 @@ load_key(td_driver_t *driver)
 }
 
 static int
+open_arbiter(td_driver_t *driver)
+{
+	struct remus *remus = driver->data;
+	struct replica_options *options = &remus->options;
+	const struct arbiter_context context = {
+		.loop = driver->image->stack->loop,
+		.io = driver->image->stack->io,
+		.disk = options->link.name,
+	};
+	struct reason reason = { "" };
+	const char *name = remus->arbiter != NULL ? remus->arbiter : "none";
+
+	options->arbiter =
+		arbiter_open(remus_program.arbiters, &context, name, &reason);
+	if (options->arbiter == NULL)
+		return td_reason(driver, -EINVAL, "%s",
+				 reason_text(&reason, -EINVAL));
+	if (options->arbiter->decides && !remus->on_loss_is_said)
+		options->on_loss = REPLICA_FREEZE;
+	return 0;
+}
+
+static int
 open_replica(td_driver_t *driver)
 {
 	struct remus *remus = driver->data;
@@ -282,6 +310,11 @@ open_replica(td_driver_t *driver)
 	store = remus_program.open_store(stack->io, remus->meta, true, &reason);
 	if (store == NULL)
 		return td_reason(driver, r, "%s", reason_text(&reason, r));
+	r = open_arbiter(driver);
+	if (r < 0) {
+		store->ops->close(store);
+		return r;
+	}
 	remus->replica =
 		replica_open(driver, store, &remus->options, &r, &reason);
 	if (remus->replica == NULL)

@@ -9,7 +9,8 @@
  *   peer=URL                 where it is; several, the best first.  A bare URL
  *                            means the same.
  *   ack=received|written|durable    (written)
- *   on-peer-loss=continue|freeze    (continue)
+ *   on-peer-loss=continue|freeze    (continue; with an arbiter, freeze)
+ *   arbiter=NAME[:TEXT]      who agrees to going on alone (none: the operator)
  *   key=FILE                 the shared key
  *   meta=FILE                its metadata (the image's path and ".meta")
  *   name=NAME                of the disk, as the peer is told
@@ -23,6 +24,7 @@
 
 #include "core/tapdisk.h"
 
+struct arbiter_type;
 struct io;
 struct reason;
 struct store;
@@ -32,7 +34,8 @@ extern struct tap_disk tapdisk_remus;
 
 /* What replicas need of the program they are in; it defines it. */
 struct remus_program {
-	const struct transport *const *transports; /* NULL ends */
+	const struct transport *const *transports;  /* NULL ends */
+	const struct arbiter_type *const *arbiters; /* the same; NULL: none */
 	/* As store_open_file(). */
 	struct store *(*open_store)(struct io *io, const char *path,
 				    bool create, struct reason *reason);

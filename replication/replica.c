@@ -373,6 +373,8 @@ on_advance(struct task *task)
 		    replica->change == CHANGE_NONE)
 			replica_go_solo(replica);
 		if (!replica->stepping)
+			replica_arbiter_advance(replica);
+		if (!replica->stepping)
 			resync_advance(replica);
 	}
 	if (!replica->stepping)
@@ -400,6 +402,8 @@ on_watch(struct timer *timer)
 	uint64_t limit = replica->options.ack_limit_ms * NS_PER_MS;
 
 	timer_set(timer, WATCH_NS);
+	if (replica->state == REPLICA_WAITING)
+		replica_poke(replica); /* for an arbiter's word, in time */
 	if (link_state(replica->link) != LINK_UP)
 		return;
 	if (resync_oldest(replica) < oldest)
@@ -490,9 +494,12 @@ set_first_state(struct replica *replica, bool is_new)
 				: "waiting for the primary");
 		return;
 	}
-	if (is_new)
-		replica_set_state(replica, REPLICA_SOLO, "new: no peer yet");
-	else if (durable->role != METADATA_PRIMARY)
+	if (replica_is_sole_author(replica)) {
+		replica->arbiter.sole = true;
+		replica_set_state(replica, REPLICA_WAITING,
+				  is_new ? "new: no peer yet"
+					 : "no peer since it went on alone");
+	} else if (durable->role != METADATA_PRIMARY)
 		replica_set_state(replica, REPLICA_WAITING,
 				  "it was secondary when it stopped: waiting "
 				  "for the peer; if that is dead, tap-ctl "
@@ -507,9 +514,6 @@ set_first_state(struct replica *replica, bool is_new)
 				  "the peer may be in sync and may have gone "
 				  "on: waiting for it; if it is dead and was "
 				  "not promoted, tap-ctl promote --alone");
-	else if (durable->active)
-		replica_set_state(replica, REPLICA_SOLO,
-				  "no peer since it went on alone");
 	else
 		replica_set_state(replica, REPLICA_WAITING,
 				  "it had ended its part as primary: waiting "
@@ -521,6 +525,7 @@ static void
 opened(struct replica *replica)
 {
 	replica->opening = false;
+	replica_arbiter_advance(replica);
 	set_service(replica);
 	if (replica_is_primary(replica))
 		link_set_calling(replica->link, true);
@@ -566,6 +571,7 @@ init(struct replica *replica, td_driver_t *driver,
 	task_init(&replica->advance, replica->loop, on_advance);
 	timer_init(&replica->retry, replica->loop, on_retry);
 	timer_init(&replica->watch, replica->loop, on_watch);
+	replica_arbiter_init(replica);
 	replica_change_init(replica);
 }
 
@@ -580,6 +586,7 @@ replica_open(td_driver_t *driver, struct store *store,
 
 	if (replica == NULL) {
 		store->ops->close(store);
+		(void)arbiter_close(options->arbiter);
 		goto failed;
 	}
 	init(replica, driver, options);
@@ -625,6 +632,7 @@ replica_close(struct replica *replica)
 	timer_clear(&replica->retry);
 	timer_clear(&replica->watch);
 	replica_change_done(replica);
+	replica_arbiter_done(replica);
 	mirror_close(replica);
 	apply_close(replica);
 	if (replica->metadata != NULL) {

@@ -21,6 +21,7 @@
 #define REPLICATION_REPLICA_H
 
 #include "core/tapdisk-interface.h"
+#include "replication/arbiter.h"
 #include "replication/link.h"
 #include "replication/metadata.h"
 
@@ -42,13 +43,14 @@ enum replica_on_loss {
 	REPLICA_FREEZE,	  /* hold the guest's requests until told */
 };
 
-/* All borrowed until replica_close(). */
+/* All borrowed until replica_close(), but the arbiter. */
 struct replica_options {
 	enum metadata_role role;
 	enum replica_ack ack;
 	enum replica_on_loss on_loss;
 	unsigned int ack_limit_ms; /* the peer's disk hangs after; 0: 30000 */
 	unsigned int retry_ms;	   /* after a refusal; 0: 10000 */
+	struct arbiter *arbiter;   /* taken, on failure too */
 	struct link_options link;
 };
 

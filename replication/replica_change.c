@@ -152,7 +152,7 @@ static void
 advance_promote(struct replica *replica)
 {
 	struct metadata_state *durable = replica_durable(replica);
-	bool forced = !durable->consistent;
+	bool forced = !durable->consistent, word;
 
 	if (replica_in_session(replica) || replica->meeting ||
 	    !apply_is_idle(replica))
@@ -161,6 +161,20 @@ advance_promote(struct replica *replica)
 		end_with(replica, "this replica is not consistent");
 		return;
 	}
+	word = replica_may_go_alone(replica);
+	if (!word && !replica->arbiter.failed)
+		return;
+	if (!word && !replica->force) {
+		end_with(replica,
+			 "the arbiter (%s) does not agree: %s; where it cannot "
+			 "be right, promote --force goes on without it",
+			 replica->options.arbiter->name,
+			 replica->arbiter.says.text);
+		return;
+	}
+	/* Without the word the other may go on, too: at their next meeting the
+	 * operator is asked. */
+	forced = forced || !word;
 	replica_new_timeline(replica, forced ? HISTORY_FORCED : 0);
 	replica_clear_may_be_synced(replica);
 	durable->consistent = true;
@@ -232,6 +246,7 @@ command_promote(struct replica *replica, bool alone, struct reason *reason)
 	if (replica->state == REPLICA_LOST &&
 	    replica_durable(replica)->consistent) {
 		replica->alone = true;
+		replica_arbiter_again(replica);
 		replica->change_error.text[0] = '\0'; /* of another order */
 		replica_poke(replica);
 		return 0;
@@ -239,6 +254,7 @@ command_promote(struct replica *replica, bool alone, struct reason *reason)
 	r = check_promote(replica, reason);
 	if (r < 0)
 		return r;
+	replica_arbiter_again(replica);
 	begin(replica, CHANGE_PROMOTE);
 	close_session(replica, "this host is being promoted");
 	return 0;
@@ -371,7 +387,8 @@ command_demote(struct replica *replica, struct reason *reason)
 				  "the peer is still being copied to: wait "
 				  "until it is in sync");
 	case REPLICA_PAIRED:
-		if (!replica->in_sync || !resync_is_complete(replica) ||
+		if (!replica->in_sync || !replica->arbiter.listed ||
+		    !resync_is_complete(replica) ||
 		    link_state(replica->link) != LINK_UP)
 			return reason_set(reason, -EAGAIN,
 					  "the peer is not in sync yet: wait");

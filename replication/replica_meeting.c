@@ -261,7 +261,8 @@ check_source(const struct replica *replica, const struct meeting *meeting,
 				  "secondary, so nothing is overwritten: "
 				  "promote it (tap-ctl promote) and start the "
 				  "other host with --role secondary");
-	if (is_equal(meeting) && replica->state == REPLICA_SOLO)
+	if (is_equal(meeting) &&
+	    (replica->state == REPLICA_SOLO || replica->arbiter.sole))
 		return reason_set(reason, -ESTALE,
 				  "the peer has the history of a replica that "
 				  "went on alone: its metadata are a copy, "
@@ -360,6 +361,7 @@ on_meet(struct link *link, const struct wire_hello *peer)
 	}
 	replica->trouble.text[0] = '\0';
 	replica->meeting = true;
+	replica_arbiter_void(replica);
 	if (!we_are_source(&replica->decision))
 		return;
 	replica->resume_copy = resync_can_resume(replica);
@@ -435,6 +437,7 @@ on_up(struct link *link)
 	replica->up_ns = loop_now(replica->loop);
 	replica->in_sync = false;
 	replica->goodbye = false;
+	replica->alone = false;
 	replica->loss.text[0] = '\0';
 	replica->discard = false;
 	if (!we_are_source(&replica->decision)) {
@@ -469,6 +472,7 @@ take_over(struct replica *replica)
 		return;
 	}
 	replica->in_sync = true;
+	replica->arbiter.listed = true; /* M6 needs both to be */
 	replica_set_state(replica, REPLICA_PAIRED, "%s", "");
 	resync_begin_equal(replica);
 	log_info("replica", "the peer handed the disk over: primary now");
@@ -605,6 +609,7 @@ on_lost(struct link *link, const struct reason *reason)
 	replica->meetings++;
 	replica->meeting = false;
 	replica->in_sync = false;
+	replica_arbiter_void(replica);
 	replica->loss = *reason;
 	log_warn("replica", "the session with the peer has ended: %s",
 		 reason->text);
@@ -684,7 +689,7 @@ went_solo(struct replica *replica)
 {
 	replica->alone = false;
 	replica->goodbye = false;
-	if (replica->state != REPLICA_LOST)
+	if (replica->state != REPLICA_LOST && replica->state != REPLICA_WAITING)
 		return;
 	replica->mirror.alone_bytes = 0;
 	replica->mirror.alone_ns = loop_now(replica->loop);
@@ -698,11 +703,33 @@ went_solo(struct replica *replica)
 	mirror_release(replica);
 }
 
+/* H0. */
+static void
+close_meeting(struct replica *replica)
+{
+	struct reason reason;
+
+	if (!replica->meeting)
+		return;
+	(void)reason_set(&reason, -EBUSY, "going on alone");
+	replica->meeting = false;
+	link_refuse(replica->link, &reason);
+}
+
+void
+replica_serve_alone(struct replica *replica)
+{
+	close_meeting(replica);
+	replica->arbiter.sole = false;
+	replica_set_state(replica, REPLICA_SOLO, "%s", replica->why.text);
+	mirror_release(replica);
+}
+
 void
 replica_go_solo(struct replica *replica)
 {
 	struct metadata_state *durable = replica_durable(replica);
-	struct reason reason = { "" };
+	bool word;
 
 	if (!durable->consistent) {
 		replica_explain(replica,
@@ -720,12 +747,20 @@ replica_go_solo(struct replica *replica)
 				replica->loss.text);
 		return;
 	}
-	if (replica->meeting) { /* H0 */
-		(void)reason_set(&reason, -EBUSY, "going on alone");
-		replica->meeting = false;
-		link_refuse(replica->link, &reason);
+	word = replica_may_go_alone(replica);
+	if (!word &&
+	    !(replica->alone && replica->force && replica->arbiter.failed)) {
+		replica_explain(replica,
+				"the peer is lost (%s), and the arbiter (%s) "
+				"has not agreed that this host goes on alone: "
+				"%s",
+				replica->loss.text,
+				replica->options.arbiter->name,
+				replica->arbiter.says.text);
+		return;
 	}
-	replica_new_timeline(replica, 0);
+	close_meeting(replica);
+	replica_new_timeline(replica, word ? 0 : HISTORY_FORCED);
 	replica_clear_may_be_synced(replica);
 	durable->active = true;
 	replica_step(replica, went_solo);

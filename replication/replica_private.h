@@ -6,6 +6,7 @@
  *   replica.c          opening, closing, states, durable steps
  *   replica_meeting.c  what the link tells: meetings, losses
  *   replica_change.c   what the operator orders: promote, demote, leave
+ *   replica_arbiter.c  who may go on alone
  *   replica_status.c   what people and tools are told
  *   mirror.c           a primary's requests, here and on the peer
  *   resync.c           a source's copying, and the offer (M1)
@@ -183,6 +184,28 @@ struct apply {
 	uint64_t copied_bytes, zeroed_bytes; /* in this life */
 };
 
+/* --- the arbiter (M8) --- */
+
+enum arbiter_question {
+	ARBITER_NOTHING,
+	ARBITER_ALONE, /* may we go on alone? */
+	ARBITER_OFFER, /* which revision stands before SYNCED? */
+	ARBITER_BOTH,  /* both are up to date */
+};
+
+struct replica_arbiter {
+	struct arbiter_call call;
+	enum arbiter_question question; /* under way */
+	struct timer pause;		/* after one in vain */
+	bool failed;			/* no answer, or a no */
+	bool word;	   /* to go on alone, and met nobody since */
+	bool has_revision; /* of this session, before SYNCED */
+	uint64_t revision;
+	bool listed;	    /* both are, in this session */
+	bool sole;	    /* C2: it waits to go on on its own timeline */
+	struct reason says; /* what it said last; may be "" */
+};
+
 /* --- the replica --- */
 
 enum replica_change {
@@ -235,6 +258,7 @@ struct replica {
 	struct timer watch; /* looks for a peer whose disk hangs */
 
 	struct apply_slot *accepting; /* SYNCED or HANDOVER, for a step */
+	struct replica_arbiter arbiter;
 
 	/* what the operator asked for */
 	enum replica_change change;
@@ -307,6 +331,8 @@ void replica_break(struct replica *replica, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 /* M3, when it is allowed; called by the advance. */
 void replica_go_solo(struct replica *replica);
+/* C2: on its own timeline, with the arbiter's word. */
+void replica_serve_alone(struct replica *replica);
 /* M2, M6: all before SYNCED or HANDOVER is durable here.  Ends with
  * apply_accepted(), perhaps later. */
 void replica_accept(struct apply_slot *slot);
@@ -319,6 +345,22 @@ void replica_change_done(struct replica *replica);
 void replica_advance_change(struct replica *replica);
 /* "promote", …; "" for none. */
 const char *replica_change_name(enum replica_change change);
+
+/* --- replica_arbiter.c --- */
+
+void replica_arbiter_init(struct replica *replica);
+void replica_arbiter_done(struct replica *replica);
+void replica_arbiter_advance(struct replica *replica);
+/* Whether the arbiter's word is there; asks for it if not, and pokes the
+ * replica when it has come, or after it failed. */
+bool replica_may_go_alone(struct replica *replica);
+/* The same of the revision that is to stand before SYNCED. */
+bool replica_may_offer(struct replica *replica);
+/* The peer is met, or lost: what was asked and said before counts no more. */
+void replica_arbiter_void(struct replica *replica);
+/* Forget a failure, since somebody wants it now. */
+void replica_arbiter_again(struct replica *replica);
+bool replica_is_sole_author(const struct replica *replica);
 
 /* --- mirror.c --- */
 

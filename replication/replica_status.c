@@ -44,7 +44,8 @@ is_in_sync(const struct replica *replica)
 	if (replica->state == REPLICA_SYNCED)
 		return true;
 	return replica->state == REPLICA_PAIRED && replica->in_sync &&
-	       replica->resync.map.marked == 0 && resync_is_idle(replica);
+	       replica->arbiter.listed && replica->resync.map.marked == 0 &&
+	       resync_is_idle(replica);
 }
 
 static uint64_t
@@ -96,6 +97,13 @@ loss_of(const struct replica *replica, struct loss *loss)
 			(void)snprintf(loss->text, sizeof(loss->text),
 				       "the peer cannot take over before its "
 				       "copy is complete");
+			return;
+		}
+		if (!replica->arbiter.listed) {
+			loss->possible = false;
+			(void)snprintf(loss->text, sizeof(loss->text),
+				       "the peer cannot take over before the "
+				       "arbiter lists it");
 			return;
 		}
 		(void)snprintf(loss->text, sizeof(loss->text), "%s",
@@ -219,6 +227,13 @@ id_json(const unsigned char *id)
 	return json_string(text);
 }
 
+static json_t *
+arbiter_json(const struct replica *replica)
+{
+	return json_pack("{s:s, s:s}", "name", replica->options.arbiter->name,
+			 "says", replica->arbiter.says.text);
+}
+
 static const char *
 why_of(const struct replica *replica)
 {
@@ -267,6 +282,7 @@ replica_status(const struct replica *replica, struct json_t *object)
 	    json_string(replica->options.on_loss == REPLICA_FREEZE
 				? "freeze"
 				: "continue"));
+	set(object, "arbiter", arbiter_json(replica));
 	set(object, "insecure_network",
 	    json_boolean(replica->options.link.insecure_network));
 	set(object, "epoch", number(durable->epoch));

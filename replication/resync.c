@@ -561,7 +561,7 @@ resync_advance(struct replica *replica)
 		return;
 	}
 	if (replica->mirror.ahead_alone == 0 &&
-	    replica->mirror.local_alone == 0)
+	    replica->mirror.local_alone == 0 && replica_may_offer(replica))
 		send_synced(replica); /* RS4 */
 }
 

@@ -153,6 +153,17 @@ print_change(const json_t *replica)
 		printf("  change      the last one failed: %s\n", error);
 }
 
+/* Without one there is nothing to tell. */
+static void
+print_arbiter(const json_t *arbiter)
+{
+	const char *name = text_of(arbiter, "name");
+
+	if (*name != '\0' && strcmp(name, "none") != 0)
+		printf("  arbiter     %s: %s\n", name,
+		       text_of(arbiter, "says"));
+}
+
 void
 pair_print(const json_t *replica)
 {
@@ -175,6 +186,7 @@ pair_print(const json_t *replica)
 		print_resync(json_object_get(replica, "resync"));
 	print_change(replica);
 	print_peer(json_object_get(replica, "link"));
+	print_arbiter(json_object_get(replica, "arbiter"));
 	if (is_true(replica, "insecure_network"))
 		printf("  network     insecure: whoever reaches the address "
 		       "reads and changes the disk\n");
