@@ -166,21 +166,22 @@ choose(struct store *store, struct copy *copy, struct reason *reason)
 			  store->name, bad->why.text);
 }
 
-static int
-read_copies(struct metadata *metadata, bool *ret_new, struct reason *reason)
+int
+metadata_read(struct store *store, struct metadata_state *ret_state,
+	      uint64_t *ret_generation, bool *ret_new, struct reason *reason)
 {
 	struct copy *copy = copies_new();
 	int r = copy == NULL ? -ENOMEM : 0;
 
 	for (int i = 0; r == 0 && i < COPIES; i++)
-		r = read_copy(metadata->store, i, &copy[i], reason);
+		r = read_copy(store, i, &copy[i], reason);
 	if (r == 0)
-		r = choose(metadata->store, copy, reason);
+		r = choose(store, copy, reason);
 	if (r >= 0)
 		*ret_new = r == COPIES;
 	if (r >= 0 && r < COPIES) {
-		metadata->state = copy[r].state;
-		metadata->generation = copy[r].generation;
+		*ret_state = copy[r].state;
+		*ret_generation = copy[r].generation;
 	}
 	copies_free(copy);
 	return r < 0 ? r : 0;
@@ -214,7 +215,8 @@ metadata_open(struct loop *loop, struct store *store, bool *ret_new,
 	INIT_LIST_HEAD(&metadata->running);
 	task_init(&metadata->refuse, loop, on_refuse);
 	if (metadata->bytes == NULL ||
-	    read_copies(metadata, ret_new, reason) < 0) {
+	    metadata_read(store, &metadata->state, &metadata->generation,
+			  ret_new, reason) < 0) {
 		metadata_free(metadata);
 		return NULL;
 	}

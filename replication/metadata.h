@@ -60,6 +60,10 @@ struct store {
  * `create`, and durably so.  NULL and a reason on failure. */
 struct store *store_open_file(struct io *io, const char *path, bool create,
 			      struct reason *reason);
+/* To be read only, and closed: off line.  -ENOENT, or -EAGAIN if somebody has
+ * it open, ... and a reason. */
+int store_open_to_read(struct store **ret_store, const char *path,
+		       struct reason *reason);
 
 /* --- the state --- */
 
@@ -166,6 +170,11 @@ void metadata_encode(const struct metadata_state *state, uint64_t generation,
 int metadata_decode(const unsigned char *bytes, size_t length,
 		    struct metadata_state *ret_state, uint64_t *ret_generation,
 		    struct reason *reason);
+/* What metadata_open() would go by, and its errors; the state is untouched if
+ * *ret_new, and on failure. */
+int metadata_read(struct store *store, struct metadata_state *ret_state,
+		  uint64_t *ret_generation, bool *ret_new,
+		  struct reason *reason);
 /* The first sector only: whole, and of a format that we know. */
 int metadata_decode_head(const unsigned char *bytes, size_t length,
 			 uint64_t *ret_generation, struct reason *reason);

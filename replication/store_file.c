@@ -183,3 +183,32 @@ store_open_file(struct io *io, const char *path, bool create,
 	}
 	return &file->store;
 }
+
+int
+store_open_to_read(struct store **ret_store, const char *path,
+		   struct reason *reason)
+{
+	static const struct store_ops only_read = { .read = file_read,
+						    .close = file_close };
+	struct store_file *file = calloc(1, sizeof(*file));
+	int r = 0;
+
+	if (file == NULL)
+		return -ENOMEM;
+	file->store.ops = &only_read;
+	file->path = strdup(path);
+	file->store.name = file->path;
+	file->fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (file->fd < 0)
+		r = reason_set(reason, -errno, "%s cannot be opened: %s", path,
+			       strerror(errno));
+	else
+		r = lock_image(file->fd, path, false, reason);
+	if (r == 0 && file->path == NULL)
+		r = -ENOMEM;
+	if (r < 0)
+		file_close(&file->store);
+	else
+		*ret_store = &file->store;
+	return r;
+}

@@ -57,6 +57,8 @@ offers "tap-ctl promote --a" "--alone"
 offers "tap-ctl resync --discard " "local"
 offers_among "tap-ctl create --nb" "--nbd-export"
 offers "tap-ctl log-level -n web w" "warning"
+offers "tap-ctl metadata " "check dump"
+offers "tap-ctl metadata dump di" "disk.img"
 offers "tap-ctl list -t lo" "lossy"
 offers "tap-ctl --run-dir $work list -n " ""
 

@@ -151,6 +151,16 @@ const struct verb verbs[] = {
 		  "wrote alone, --discard\nlocal on one of the two, which "
 		  "must be secondary, makes it a copy of the\nother.\n",
 	  .run = verb_resync },
+	{ .name = "metadata",
+	  .summary = "look at a replica's metadata file, off line",
+	  .operands_min = 2,
+	  .operands_max = 2,
+	  .operands = "dump|check FILE",
+	  .help = "dump prints what the file holds, check only what is wrong "
+		  "with it.\n\n"
+		  "Example:\n"
+		  "  tap-ctl metadata check /srv/vm1.img.meta\n",
+	  .run = verb_metadata },
 	{ .name = "driver",
 	  .summary = "give an instruction to a driver of a disk",
 	  .args = { DISK },

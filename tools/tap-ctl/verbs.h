@@ -155,6 +155,7 @@ int verb_events(struct context *context);
 int verb_free(struct context *context);
 int verb_list(struct context *context);
 int verb_major(struct context *context);
+int verb_metadata(struct context *context);
 int verb_open(struct context *context);
 int verb_pause(struct context *context);
 int verb_promote(struct context *context);
