@@ -291,12 +291,12 @@ disk_flush(struct disk *disk)
 bool
 disk_holds(struct disk *disk, uint64_t offset, uint64_t length, int byte)
 {
-	char *buf = aligned_alloc(ALIGN, HOLDS_MAX);
+	char *buf = aligned_alloc(ALIGN, (length + ALIGN - 1) & -ALIGN);
 	bool same = true;
 	uint64_t i;
 
 	assert_true(length <= HOLDS_MAX);
-	memset(buf, ~byte, HOLDS_MAX);
+	memset(buf, ~byte, length);
 	assert_int_equal(disk_read(disk, offset, length, buf), 0);
 	for (i = 0; i < length; i++)
 		same = same && (unsigned char)buf[i] == (unsigned char)byte;
