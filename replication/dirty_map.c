@@ -29,10 +29,13 @@ enum {
 static_assert(AT_STAMPS + DIRTY_MAP_STAMPS * 4 == DIRTY_MAP_PAGE_BYTES,
 	      "a page is full");
 
-#define ROOM_BELOW (1ull << 31) /* epochs below the first one stamped */
-#define LANES	   4		/* stamps compared at once */
+#define SUSPECT	   (1u << 31)
+#define STAMP_MAX  (SUSPECT - 1) /* the other bits */
+#define ROOM_BELOW (1ull << 30)	 /* epochs below the first one stamped */
+#define NONE	   UINT32_MAX	 /* a limit above which no stamp is */
+#define LANES	   4		 /* stamps compared at once */
 
-typedef uint32_t lanes __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 
 static_assert(DIRTY_MAP_STAMPS % LANES == 0, "a page is whole lanes");
 
@@ -84,7 +87,15 @@ dirty(struct dirty_map *map, struct dirty_map_page *page)
 	page->dirty = true;
 }
 
-/* S1: what lies below the new base is raised to it. */
+/* A stamp when the base grows by `up` (S1). */
+static uint32_t
+rebased(uint32_t stamp, uint64_t up)
+{
+	if (stamp == 0)
+		return 0;
+	return stamp > up ? stamp - (uint32_t)up : 1;
+}
+
 static void
 rebase(struct dirty_map *map, uint64_t number, uint64_t base)
 {
@@ -92,13 +103,10 @@ rebase(struct dirty_map *map, uint64_t number, uint64_t base)
 	uint32_t *stamps = stamps_of(map, number);
 	uint64_t up = base - page->base;
 
-	for (int i = 0; i < DIRTY_MAP_STAMPS; i++) {
-		if (stamps[i] != 0)
-			stamps[i] =
-				stamps[i] > up ? stamps[i] - (uint32_t)up : 1;
-	}
-	if (page->max != 0)
-		page->max = page->max > up ? page->max - (uint32_t)up : 1;
+	for (int i = 0; i < DIRTY_MAP_STAMPS; i++)
+		stamps[i] = (stamps[i] & SUSPECT) |
+			    rebased(stamps[i] & STAMP_MAX, up);
+	page->max = rebased(page->max, up);
 	page->base = base;
 }
 
@@ -114,50 +122,80 @@ to_stamp(struct dirty_map *map, uint64_t number, uint64_t epoch)
 		page->base = epoch > ROOM_BELOW ? epoch - ROOM_BELOW : 1;
 	if (epoch < page->base)
 		return 1;
-	if (epoch - page->base >= UINT32_MAX)
+	if (epoch - page->base >= STAMP_MAX)
 		rebase(map, number, epoch - ROOM_BELOW);
 	return (uint32_t)(epoch - page->base + 1);
 }
 
-static uint32_t
-max_of(const uint32_t *stamps)
+/* The greatest stamp, and how many are suspect. */
+static void
+look_over(struct dirty_map *map, uint64_t number)
 {
-	uint32_t max = 0;
+	struct dirty_map_page *page = &map->page[number];
+	const uint32_t *stamps = stamps_of(map, number);
+	uint32_t max = 0, suspects = 0;
 
-	for (int i = 0; i < DIRTY_MAP_STAMPS; i++)
-		max = stamps[i] > max ? stamps[i] : max;
-	return max;
+	for (int i = 0; i < DIRTY_MAP_STAMPS; i++) {
+		uint32_t stamp = stamps[i] & STAMP_MAX;
+
+		max = stamp > max ? stamp : max;
+		suspects += stamps[i] >> 31;
+	}
+	map->suspects += suspects;
+	map->suspects -= page->suspects;
+	page->suspects = (uint16_t)suspects;
+	page->max = max;
+}
+
+enum change {
+	CHANGE_STAMP,
+	CHANGE_SET,
+	CHANGE_SUSPECT,
+};
+
+static uint32_t
+changed(uint32_t old, uint32_t stamp, enum change how)
+{
+	switch (how) {
+	case CHANGE_STAMP:
+		return (old & STAMP_MAX) < stamp ? (old & SUSPECT) | stamp
+						 : old;
+	case CHANGE_SET:
+		return stamp;
+	case CHANGE_SUSPECT:
+		break;
+	}
+	return old | SUSPECT;
 }
 
 /* Stamps [from, to) of one page. */
 static void
 change(struct dirty_map *map, uint64_t number, unsigned int from,
-       unsigned int to, uint64_t epoch, bool lower)
+       unsigned int to, uint64_t epoch, enum change how)
 {
 	struct dirty_map_page *page = &map->page[number];
 	uint32_t stamp = to_stamp(map, number, epoch);
 	uint32_t *stamps = stamps_of(map, number);
-	bool changed = false, lowered = false;
+	bool any = false;
 
 	for (unsigned int i = from; i < to; i++) {
-		if (stamps[i] == stamp || (stamps[i] > stamp && !lower))
-			continue;
-		lowered = lowered || stamps[i] > stamp;
-		stamps[i] = stamp;
-		changed = true;
+		uint32_t new = changed(stamps[i], stamp, how);
+
+		any = any || new != stamps[i];
+		stamps[i] = new;
 	}
-	if (!changed)
+	if (!any)
 		return;
 	dirty(map, page);
-	if (lowered)
-		page->max = max_of(stamps);
+	if (how != CHANGE_STAMP)
+		look_over(map, number);
 	else if (stamp > page->max)
 		page->max = stamp;
 }
 
 static void
 change_range(struct dirty_map *map, uint64_t offset, uint64_t length,
-	     uint64_t epoch, bool lower)
+	     uint64_t epoch, enum change how)
 {
 	uint64_t region = offset >> map->shift, end;
 
@@ -172,7 +210,7 @@ change_range(struct dirty_map *map, uint64_t offset, uint64_t length,
 
 		last = last < end ? last : end;
 		change(map, number, (unsigned int)(region - first),
-		       (unsigned int)(last - first), epoch, lower);
+		       (unsigned int)(last - first), epoch, how);
 		region = last;
 	}
 }
@@ -182,14 +220,44 @@ dirty_map_stamp(struct dirty_map *map, uint64_t offset, uint64_t length,
 		uint64_t epoch)
 {
 	assert(epoch != 0);
-	change_range(map, offset, length, epoch, false);
+	change_range(map, offset, length, epoch, CHANGE_STAMP);
 }
 
 void
 dirty_map_set(struct dirty_map *map, uint64_t offset, uint64_t length,
 	      uint64_t epoch)
 {
-	change_range(map, offset, length, epoch, true);
+	change_range(map, offset, length, epoch, CHANGE_SET);
+}
+
+void
+dirty_map_suspect(struct dirty_map *map, uint64_t offset, uint64_t length)
+{
+	change_range(map, offset, length, 0, CHANGE_SUSPECT);
+}
+
+bool
+dirty_map_is_suspect(const struct dirty_map *map, uint64_t offset)
+{
+	assert(offset >> map->shift < map->regions);
+	return map->stamps[offset >> map->shift] & SUSPECT;
+}
+
+void
+dirty_map_absolve(struct dirty_map *map)
+{
+	for (uint64_t number = 0; map->suspects > 0; number++) {
+		struct dirty_map_page *page = &map->page[number];
+		uint32_t *stamps = stamps_of(map, number);
+
+		if (page->suspects == 0)
+			continue;
+		for (int i = 0; i < DIRTY_MAP_STAMPS; i++)
+			stamps[i] &= STAMP_MAX;
+		map->suspects -= page->suspects;
+		page->suspects = 0;
+		dirty(map, page);
+	}
 }
 
 uint64_t
@@ -199,7 +267,7 @@ dirty_map_stamp_of(const struct dirty_map *map, uint64_t offset)
 	uint32_t stamp;
 
 	assert(region < map->regions);
-	stamp = map->stamps[region];
+	stamp = map->stamps[region] & STAMP_MAX;
 	return stamp == 0
 		       ? 0
 		       : map->page[region / DIRTY_MAP_STAMPS].base + stamp - 1;
@@ -207,34 +275,54 @@ dirty_map_stamp_of(const struct dirty_map *map, uint64_t offset)
 
 /* --- searching --- */
 
-/* Stamps above this are changed; UINT32_MAX: none of the page is. */
+/* What is looked for: stamps of which those bits that `mask` leaves are above
+ * the limit of their page.  With the bit for suspects left, they all are. */
+struct quest {
+	uint64_t since;
+	uint32_t mask;
+};
+
+/* NONE: no region of the page is among them. */
 static uint32_t
-limit_of(const struct dirty_map_page *page, uint64_t since)
+limit_of(const struct dirty_map_page *page, const struct quest *quest)
 {
 	uint32_t limit = 0;
 
-	if (since >= page->base)
-		limit = since - page->base + 1 >= UINT32_MAX
-				? UINT32_MAX
-				: (uint32_t)(since - page->base + 1);
-	return page->max <= limit ? UINT32_MAX : limit;
+	if (quest->since >= page->base)
+		limit = quest->since - page->base + 1 >= STAMP_MAX
+				? STAMP_MAX
+				: (uint32_t)(quest->since - page->base + 1);
+	if (page->max > limit ||
+	    (page->suspects > 0 && (quest->mask & SUSPECT)))
+		return limit;
+	return NONE;
 }
 
-/* The first of [i, end) that is above the limit, or is not; end if none. */
+/* All ones where a stamp is among them.  Signed numbers, which processors
+ * compare at once; a suspect is negative. */
+static inline lanes
+among(const uint32_t *stamps, uint32_t limit, uint32_t mask)
+{
+	lanes masked = *(const lanes *)stamps & (int32_t)mask;
+
+	return ((masked & (int32_t)STAMP_MAX) > (int32_t)limit) | masked >> 31;
+}
+
+/* The first of [i, end) that is among them, or is not; end if none. */
 static unsigned int
 find(const uint32_t *stamps, unsigned int i, unsigned int end, uint32_t limit,
-     bool above)
+     uint32_t mask, bool above)
 {
 	while (i + 2 * LANES <= end) {
-		lanes a = *(const lanes *)(stamps + i) > limit;
-		lanes b = *(const lanes *)(stamps + i + LANES) > limit;
+		lanes a = among(stamps + i, limit, mask);
+		lanes b = among(stamps + i + LANES, limit, mask);
 		lanes c = above ? a | b : ~(a & b);
 
 		if ((c[0] | c[1] | c[2] | c[3]) != 0)
 			break;
 		i += 2 * LANES;
 	}
-	while (i < end && (stamps[i] > limit) != above)
+	while (i < end && ((stamps[i] & mask) > limit) != above)
 		i++;
 	return i;
 }
@@ -245,27 +333,27 @@ bytes_to(const struct dirty_map *map, uint64_t region)
 	return region >= map->regions ? map->size : region << map->shift;
 }
 
-/* The first region at or after `region` that is changed, or is not; of its
+/* The first region at or after `region` that is among them, or is not; of its
  * page, else the next page's first.  Stamps behind the disk's end are 0. */
 static uint64_t
-find_in_page(const struct dirty_map *map, uint64_t since, uint64_t region,
-	     bool above)
+find_in_page(const struct dirty_map *map, const struct quest *quest,
+	     uint64_t region, bool above)
 {
 	uint64_t number = region / DIRTY_MAP_STAMPS;
 	uint64_t first = number * DIRTY_MAP_STAMPS;
-	uint32_t limit = limit_of(&map->page[number], since);
+	uint32_t limit = limit_of(&map->page[number], quest);
 
-	if (limit == UINT32_MAX) /* none of the page is */
+	if (limit == NONE)
 		return above ? first + DIRTY_MAP_STAMPS : region;
 	return first + find(stamps_of(map, number),
 			    (unsigned int)(region - first), DIRTY_MAP_STAMPS,
-			    limit, above);
+			    limit, quest->mask, above);
 }
 
-/* On from `region` to one that is changed, or is not, or till `limit`. */
+/* On from `region` to one that is among them, or is not, or till `budget`. */
 static uint64_t
-search(const struct dirty_map *map, uint64_t since, uint64_t region, bool above,
-       uint64_t *budget, bool *ret_found)
+search(const struct dirty_map *map, const struct quest *quest, uint64_t region,
+       bool above, uint64_t *budget, bool *ret_found)
 {
 	uint64_t page, next;
 
@@ -274,10 +362,9 @@ search(const struct dirty_map *map, uint64_t since, uint64_t region, bool above,
 		uint64_t cost;
 
 		page = region / DIRTY_MAP_STAMPS;
-		cost = above && limit_of(&map->page[page], since) == UINT32_MAX
-			       ? 1
-			       : 0;
-		next = find_in_page(map, since, region, above);
+		cost = above && limit_of(&map->page[page], quest) == NONE ? 1
+									  : 0;
+		next = find_in_page(map, quest, region, above);
 		cost += cost > 0 ? 0 : next - region + 1;
 		*budget -= cost < *budget ? cost : *budget;
 		region = next;
@@ -290,23 +377,42 @@ search(const struct dirty_map *map, uint64_t since, uint64_t region, bool above,
 	return region;
 }
 
-void
-dirty_map_next(const struct dirty_map *map, uint64_t since, uint64_t from,
-	       uint64_t budget, struct dirty_map_run *ret_run)
+static void
+next_run(const struct dirty_map *map, const struct quest *quest, uint64_t from,
+	 uint64_t budget, struct dirty_map_run *ret_run)
 {
 	uint64_t region = from >> map->shift, end;
 	bool found;
 
 	ret_run->offset = ret_run->length = 0;
-	region = search(map, since, region, true, &budget, &found);
+	region = search(map, quest, region, true, &budget, &found);
 	ret_run->next = bytes_to(map, region);
 	if (!found)
 		return;
 	budget = budget > DIRTY_MAP_STAMPS ? budget : DIRTY_MAP_STAMPS;
-	end = search(map, since, region, false, &budget, &found);
+	end = search(map, quest, region, false, &budget, &found);
 	ret_run->offset = bytes_to(map, region);
 	ret_run->next = bytes_to(map, end);
 	ret_run->length = ret_run->next - ret_run->offset;
+}
+
+void
+dirty_map_next(const struct dirty_map *map, uint64_t since, uint64_t from,
+	       uint64_t budget, struct dirty_map_run *ret_run)
+{
+	const struct quest quest = { since, STAMP_MAX };
+
+	next_run(map, &quest, from, budget, ret_run);
+}
+
+void
+dirty_map_next_doubtful(const struct dirty_map *map, uint64_t since,
+			uint64_t from, uint64_t budget,
+			struct dirty_map_run *ret_run)
+{
+	const struct quest quest = { since, STAMP_MAX | SUSPECT };
+
+	next_run(map, &quest, from, budget, ret_run);
 }
 
 /* --- pages --- */
@@ -374,7 +480,8 @@ dirty_map_check(const struct dirty_map *map, uint64_t page,
 	for (size_t i = 0; i < DIRTY_MAP_STAMPS; i++) {
 		uint32_t stamp = get32(bytes + AT_STAMPS + 4 * i);
 
-		if (stamp != 0 && (base == 0 || first + i >= map->regions))
+		if (((stamp & STAMP_MAX) != 0 && base == 0) ||
+		    (stamp != 0 && first + i >= map->regions))
 			return DIRTY_MAP_DAMAGED;
 	}
 	*ret_generation = get32(bytes + AT_GENERATION);
@@ -396,5 +503,5 @@ dirty_map_decode(struct dirty_map *map, uint64_t number,
 	page->base = get64(bytes + AT_BASE);
 	for (size_t i = 0; i < DIRTY_MAP_STAMPS; i++)
 		stamps[i] = get32(bytes + AT_STAMPS + 4 * i);
-	page->max = max_of(stamps);
+	look_over(map, number);
 }

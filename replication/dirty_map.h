@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * dirty_map - when each region of a disk was last changed: a stamp a region,
- * the epoch of its last change.
+ * the epoch of its last change; and which regions are suspect, that is, may be
+ * otherwise on the peer although no stamp says so.
  *
- * A stamp is a 32-bit offset from a 64-bit base: 0 says never changed, k epoch
+ * A stamp is a 31-bit offset from a 64-bit base: 0 says never changed, k epoch
  * base + k - 1.  The base belongs to a page of DIRTY_MAP_STAMPS stamps; when an
  * epoch is too far above it, the page is rebased: stamps below the new base are
- * raised to it.
+ * raised to it.  The bit that is left says that the region is suspect.
  *
  * S1  stamp_of() is never below what was stamped: rounding, rebasing and a page
  *     that cannot be read make it greater, so an answer is too wide, never too
@@ -16,6 +17,7 @@
  *     is given a budget and goes on from where it stopped.
  * S4  A page is dirty when what dirty_map_encode() last gave is not all that it
  *     holds.
+ * S5  A region is suspect until it is set (M2) or all are absolved.
  *
  * No I/O; docs/format.md specifies the bytes of a page.  4 bytes a region and
  * 24 bytes a page: 65 MiB for 1 TiB in regions of 64 KiB.
@@ -41,6 +43,7 @@ struct dirty_map_page {
 	uint32_t max;	     /* no stamp of the page is above */
 	uint32_t generation; /* of what was encoded last */
 	uint32_t batch;	     /* its owner's: when it was written last */
+	uint16_t suspects;   /* regions */
 	bool dirty;
 };
 
@@ -53,6 +56,7 @@ struct dirty_map {
 	uint32_t *stamps;	     /* owned: pages * DIRTY_MAP_STAMPS */
 	struct dirty_map_page *page; /* owned */
 	uint64_t dirty_pages;
+	uint64_t suspects; /* regions */
 };
 
 static inline bool
@@ -72,12 +76,19 @@ void dirty_map_close(struct dirty_map *map); /* closed ones too */
  * `epoch` is not 0. */
 void dirty_map_stamp(struct dirty_map *map, uint64_t offset, uint64_t length,
 		     uint64_t epoch);
-/* The same, but to `epoch` also if that is lower (M2); 0: never changed. */
+/* The same, but to `epoch` also if that is lower (M2); 0: never changed.  They
+ * are not suspect any more. */
 void dirty_map_set(struct dirty_map *map, uint64_t offset, uint64_t length,
 		   uint64_t epoch);
 
 /* Of the region that `offset` lies in; 0: never changed. */
 uint64_t dirty_map_stamp_of(const struct dirty_map *map, uint64_t offset);
+
+/* Every region that [offset, offset + length) touches is suspect. */
+void dirty_map_suspect(struct dirty_map *map, uint64_t offset, uint64_t length);
+bool dirty_map_is_suspect(const struct dirty_map *map, uint64_t offset);
+/* None is any more. */
+void dirty_map_absolve(struct dirty_map *map);
 
 struct dirty_map_run {
 	uint64_t offset, length; /* bytes; length 0: none found */
@@ -92,6 +103,10 @@ struct dirty_map_run {
  */
 void dirty_map_next(const struct dirty_map *map, uint64_t since, uint64_t from,
 		    uint64_t budget, struct dirty_map_run *ret_run);
+/* The same, of regions that are stamped above `since` or suspect. */
+void dirty_map_next_doubtful(const struct dirty_map *map, uint64_t since,
+			     uint64_t from, uint64_t budget,
+			     struct dirty_map_run *ret_run);
 
 /* --- pages --- */
 

@@ -148,6 +148,7 @@ intent_take(struct intent *intent, uint64_t offset, uint64_t length)
 		if (extent == NULL)
 			extent = add(intent, number);
 		extent->holders++;
+		extent->used = intent->tick;
 		extent->leaving = false;
 		list_del(&extent->entry);
 		list_add_tail(&extent->entry, &intent->lru);
@@ -186,13 +187,13 @@ intent_is_durable(const struct intent *intent, uint64_t offset, uint64_t length)
 /* --- leaving --- */
 
 unsigned int
-intent_leave_begin(struct intent *intent, unsigned int max)
+intent_leave_begin(struct intent *intent, unsigned int max, uint32_t idle)
 {
 	struct intent_extent *extent;
 	unsigned int marked = 0;
 
 	list_for_each_entry (extent, &intent->lru, entry) {
-		if (marked == max)
+		if (marked == max || intent->tick - extent->used < idle)
 			break;
 		if (extent->holders > 0 || extent->state != INTENT_DURABLE)
 			continue;
@@ -214,6 +215,13 @@ intent_next_leaving(const struct intent *intent,
 			return &intent->extent[i];
 	}
 	return NULL;
+}
+
+void
+intent_stay(struct intent *intent)
+{
+	for (unsigned int i = 0; i < intent->capacity; i++)
+		intent->extent[i].leaving = false;
 }
 
 unsigned int

@@ -46,6 +46,7 @@ struct intent_extent {
 	struct list_head entry; /* in lru, or free */
 	uint32_t number;	/* of the extent */
 	uint32_t holders;	/* writes in flight, or not proven */
+	uint32_t used;		/* the tick when it was taken last */
 	enum intent_state state;
 	bool leaving;
 };
@@ -59,6 +60,7 @@ struct intent {
 	unsigned int capacity;
 	unsigned int count;  /* members */
 	unsigned int wanted; /* of them */
+	uint32_t tick;	     /* its owner's clock, for those not used long */
 	uint16_t *index; /* owned: by extent, 1 + place in `extent`; 0: none */
 	struct intent_extent *extent; /* owned: capacity */
 	struct list_head lru;	      /* members, the longest unused first */
@@ -89,12 +91,16 @@ bool intent_is_durable(const struct intent *intent, uint64_t offset,
 
 /* --- leaving --- */
 
-/* Mark at most `max` of the longest unused; how many. */
-unsigned int intent_leave_begin(struct intent *intent, unsigned int max);
+/* Mark at most `max` of the longest unused, and of them those that were not
+ * taken for `idle` ticks; how many. */
+unsigned int intent_leave_begin(struct intent *intent, unsigned int max,
+				uint32_t idle);
 /* The next that is marked, behind `after` (NULL: the first); NULL: no more. */
 const struct intent_extent *
 intent_next_leaving(const struct intent *intent,
 		    const struct intent_extent *after);
+/* None is marked any more. */
+void intent_stay(struct intent *intent);
 /* Those that are still marked are members no more; how many. */
 unsigned int intent_leave_end(struct intent *intent);
 

@@ -235,6 +235,12 @@ metadata_close(struct metadata *metadata)
 	return NULL;
 }
 
+struct store *
+metadata_store(struct metadata *metadata)
+{
+	return metadata->store;
+}
+
 struct metadata_state *
 metadata_state(struct metadata *metadata)
 {

@@ -88,6 +88,7 @@ struct metadata_map {
 	uint32_t region;	/* bytes */
 	uint32_t extent;	/* bytes */
 	uint32_t capacity;	/* extents in the intent log */
+	bool suspect_all;	/* every region is suspect */
 	uint64_t unknown_epoch; /* every region counts as changed in it */
 	uint64_t wide_epoch;	/* the last that more was stamped with than
 				 * was changed (C1) */
@@ -146,6 +147,9 @@ struct metadata *metadata_open(struct loop *loop, struct store *store,
 /* Takes NULL.  A commit in progress is given up, and may have happened; with
  * a file io_drain() comes before. */
 struct metadata *metadata_close(struct metadata *metadata);
+
+/* Where it lies: for what lies behind the two copies.  Borrowed. */
+struct store *metadata_store(struct metadata *metadata);
 
 /* The state in memory: changed freely by its owner, durable by a commit. */
 struct metadata_state *metadata_state(struct metadata *metadata);

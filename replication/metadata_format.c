@@ -78,6 +78,8 @@ static_assert(AT_CHECKPOINTS + CHECKPOINTS_HEAD +
 
 #define PEER_MAY_BE_SYNCED 0x1u
 
+#define MAP_SUSPECT_ALL 0x1u
+
 #define CHECKPOINT_CONFIRMED 0x1u
 
 static const unsigned char magic[8] = {
@@ -175,6 +177,7 @@ encode_map(const struct metadata_state *state, unsigned char *bytes)
 	put32(at + 8, map->region);
 	put32(at + 12, map->extent);
 	put32(at + 16, map->capacity);
+	put32(at + 20, map->suspect_all ? MAP_SUSPECT_ALL : 0);
 	put64(at + 24, map->unknown_epoch);
 	put64(at + 32, map->wide_epoch);
 	put64(at + 40, map->image_size);
@@ -304,14 +307,16 @@ decode_map(const unsigned char *bytes, struct metadata_state *state)
 	map->region = get32(at + 8);
 	map->extent = get32(at + 12);
 	map->capacity = get32(at + 16);
+	map->suspect_all = get32(at + 20) & MAP_SUSPECT_ALL;
 	map->unknown_epoch = get64(at + 24);
 	map->wide_epoch = get64(at + 32);
 	map->image_size = get64(at + 40);
 	map->image_time_ns = get64(at + 48);
+	if (map->id == 0 || (get32(at + 20) & ~MAP_SUSPECT_ALL) ||
+	    get32(bytes + AT_CHECKPOINTS) > METADATA_CHECKPOINTS)
+		return -EBADMSG;
 	at = bytes + AT_CHECKPOINTS;
 	state->checkpoints = get32(at);
-	if (map->id == 0 || state->checkpoints > METADATA_CHECKPOINTS)
-		return -EBADMSG;
 	at += CHECKPOINTS_HEAD;
 	for (unsigned int i = 0; i < state->checkpoints; i++) {
 		struct metadata_checkpoint *row = &state->checkpoint[i];

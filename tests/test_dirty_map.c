@@ -42,6 +42,7 @@ end_of(uint64_t offset)
 /* The same, plainly. */
 struct plain {
 	uint64_t epoch[REGIONS];
+	bool suspect[REGIONS];
 };
 
 static void
@@ -54,28 +55,48 @@ plain_change(struct plain *plain, uint64_t offset, uint64_t length,
 	     i++) {
 		if (lower || plain->epoch[i] < epoch)
 			plain->epoch[i] = epoch;
+		if (lower)
+			plain->suspect[i] = false;
 	}
+}
+
+static void
+plain_suspect(struct plain *plain, uint64_t offset, uint64_t length)
+{
+	for (uint64_t i = offset / REGION;
+	     length > 0 && i <= (offset + length - 1) / REGION; i++)
+		plain->suspect[i] = true;
 }
 
 static void
 assert_same(const struct dirty_map *map, const struct plain *plain)
 {
-	for (uint64_t i = 0; i < REGIONS; i++)
+	uint64_t suspects = 0;
+
+	for (uint64_t i = 0; i < REGIONS; i++) {
 		assert_int_equal(dirty_map_stamp_of(map, i * REGION),
 				 plain->epoch[i]);
+		assert_int_equal(dirty_map_is_suspect(map, i * REGION),
+				 plain->suspect[i]);
+		suspects += plain->suspect[i];
+	}
+	assert_int_equal(map->suspects, suspects);
 }
 
 /* Every run found with any budget is what a loop finds. */
 static void
-assert_same_search(const struct dirty_map *map, const struct plain *plain,
-		   uint64_t since, uint64_t budget)
+assert_search(const struct dirty_map *map, const struct plain *plain,
+	      uint64_t since, uint64_t budget, bool doubtful)
 {
 	bool seen[REGIONS] = { false };
 	struct dirty_map_run run;
 	uint64_t from = 0;
 
 	while (from < SIZE) {
-		dirty_map_next(map, since, from, budget, &run);
+		if (doubtful)
+			dirty_map_next_doubtful(map, since, from, budget, &run);
+		else
+			dirty_map_next(map, since, from, budget, &run);
 		assert_true(run.next > from);
 		for (uint64_t at = run.offset; at < run.offset + run.length;
 		     at = end_of(at)) {
@@ -88,7 +109,17 @@ assert_same_search(const struct dirty_map *map, const struct plain *plain,
 	}
 	assert_int_equal(from, SIZE);
 	for (uint64_t i = 0; i < REGIONS; i++)
-		assert_int_equal(seen[i], plain->epoch[i] > since);
+		assert_int_equal(seen[i],
+				 plain->epoch[i] > since ||
+					 (doubtful && plain->suspect[i]));
+}
+
+static void
+assert_same_search(const struct dirty_map *map, const struct plain *plain,
+		   uint64_t since, uint64_t budget)
+{
+	assert_search(map, plain, since, budget, false);
+	assert_search(map, plain, since, budget, true);
 }
 
 static void
@@ -118,12 +149,21 @@ test_stamps_and_searches_are_those_of_a_plain_array(void **state)
 		else
 			dirty_map_stamp(&map, offset, length, of);
 		plain_change(&plain, offset, length, of, lower);
+		if (pick(8) == 0) {
+			dirty_map_suspect(&map, SIZE - offset - length, length);
+			plain_suspect(&plain, SIZE - offset - length, length);
+		}
+		if (i == 2000) {
+			dirty_map_absolve(&map);
+			memset(plain.suspect, 0, sizeof(plain.suspect));
+		}
 		if (i % 97 != 0)
 			continue;
 		assert_same(&map, &plain);
 		assert_same_search(&map, &plain, pick(epoch + 2),
 				   1 + pick(3000));
 		assert_same_search(&map, &plain, epoch - 1, 1);
+		assert_same_search(&map, &plain, UINT64_MAX, 100);
 	}
 	dirty_map_close(&map);
 }
@@ -137,22 +177,25 @@ test_a_rebase_makes_answers_wider_never_narrower(void **state)
 	(void)state;
 	assert_int_equal(dirty_map_open(&map, SIZE, REGION, ID), 0);
 	dirty_map_stamp(&map, 0, 1, 7);
-	dirty_map_stamp(&map, REGION, 1, UINT32_MAX);
+	dirty_map_suspect(&map, 0, 1);
+	dirty_map_stamp(&map, REGION, 1, INT32_MAX);
 	dirty_map_stamp(&map, 1500 * REGION, 1, 9);
 	assert_int_equal(dirty_map_stamp_of(&map, 0), 7);
-	assert_int_equal(dirty_map_stamp_of(&map, REGION), UINT32_MAX);
+	assert_int_equal(dirty_map_stamp_of(&map, REGION), INT32_MAX);
 	dirty_map_stamp(&map, 2 * REGION, 1, far);
 	assert_int_equal(dirty_map_stamp_of(&map, 2 * REGION), far);
 	assert_in_range(dirty_map_stamp_of(&map, 0), 7, far - 1);
-	assert_in_range(dirty_map_stamp_of(&map, REGION), UINT32_MAX, far - 1);
+	assert_in_range(dirty_map_stamp_of(&map, REGION), INT32_MAX, far - 1);
 	assert_int_equal(dirty_map_stamp_of(&map, 3 * REGION), 0);
+	assert_true(dirty_map_is_suspect(&map, 0));
+	assert_int_equal(map.suspects, 1);
 	/* another page keeps its base */
 	assert_int_equal(dirty_map_stamp_of(&map, 1500 * REGION), 9);
 	/* and what is near keeps its epoch */
-	dirty_map_stamp(&map, 4 * REGION, 1, far + UINT32_MAX);
-	dirty_map_stamp(&map, 5 * REGION, 1, far + UINT32_MAX - 100);
+	dirty_map_stamp(&map, 4 * REGION, 1, far + INT32_MAX);
+	dirty_map_stamp(&map, 5 * REGION, 1, far + INT32_MAX - 100);
 	assert_int_equal(dirty_map_stamp_of(&map, 5 * REGION),
-			 far + UINT32_MAX - 100);
+			 far + INT32_MAX - 100);
 	dirty_map_close(&map);
 }
 
@@ -209,8 +252,10 @@ test_a_page_is_read_as_it_was_written_and_in_its_place_only(void **state)
 	assert_int_equal(dirty_map_open(&map, SIZE, REGION, ID), 0);
 	assert_int_equal(dirty_map_open(&again, SIZE, REGION, ID), 0);
 	assert_int_equal(dirty_map_open(&other, SIZE, REGION, ID + 1), 0);
-	for (int i = 0; i < 500; i++)
+	for (int i = 0; i < 500; i++) {
 		dirty_map_stamp(&map, pick(SIZE), 1, 1 + pick(1u << 20));
+		dirty_map_suspect(&map, pick(SIZE), 1);
+	}
 	for (uint64_t i = 0; i < map.pages; i++) {
 		dirty_map_encode(&map, i, bytes);
 		dirty_map_encode(&map, i, bytes);
@@ -224,9 +269,13 @@ test_a_page_is_read_as_it_was_written_and_in_its_place_only(void **state)
 				 DIRTY_MAP_DAMAGED);
 		dirty_map_decode(&again, i, bytes);
 	}
-	for (uint64_t i = 0; i < REGIONS; i++)
+	for (uint64_t i = 0; i < REGIONS; i++) {
 		assert_int_equal(dirty_map_stamp_of(&map, i * REGION),
 				 dirty_map_stamp_of(&again, i * REGION));
+		assert_int_equal(dirty_map_is_suspect(&map, i * REGION),
+				 dirty_map_is_suspect(&again, i * REGION));
+	}
+	assert_int_equal(map.suspects, again.suspects);
 	memset(bytes, 0, sizeof(bytes));
 	assert_int_equal(dirty_map_check(&again, 0, bytes, &generation),
 			 DIRTY_MAP_BLANK);

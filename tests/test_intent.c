@@ -96,14 +96,14 @@ test_an_extent_that_is_held_or_not_durable_does_not_leave(void **state)
 	(void)state;
 	intent_take(&intent, at(1), 1);
 	intent_put(&intent, at(1), 1);
-	assert_int_equal(intent_leave_begin(&intent, 10), 0);
+	assert_int_equal(intent_leave_begin(&intent, 10, 0), 0);
 	intent_encode(&intent, slot);
-	assert_int_equal(intent_leave_begin(&intent, 10), 0);
+	assert_int_equal(intent_leave_begin(&intent, 10, 0), 0);
 	intent_written(&intent);
 	intent_take(&intent, at(1), 1);
-	assert_int_equal(intent_leave_begin(&intent, 10), 0);
+	assert_int_equal(intent_leave_begin(&intent, 10, 0), 0);
 	intent_put(&intent, at(1), 1);
-	assert_int_equal(intent_leave_begin(&intent, 10), 1);
+	assert_int_equal(intent_leave_begin(&intent, 10, 0), 1);
 	assert_int_equal(intent_leave_end(&intent), 1);
 	assert_false(intent_is_durable(&intent, at(1), 1));
 	assert_int_equal(intent.count, 0);
@@ -119,7 +119,7 @@ test_an_extent_that_is_taken_while_it_leaves_stays(void **state)
 	intent_written(&intent);
 	intent_put(&intent, at(1), 1);
 	intent_put(&intent, at(2), 1);
-	assert_int_equal(intent_leave_begin(&intent, 10), 2);
+	assert_int_equal(intent_leave_begin(&intent, 10, 0), 2);
 	intent_take(&intent, at(1), 1);
 	intent_put(&intent, at(1), 1);
 	assert_int_equal(intent_leave_end(&intent), 1);
@@ -141,7 +141,7 @@ test_the_longest_unused_leave_first(void **state)
 	intent_written(&intent);
 	intent_take(&intent, at(0), 1);
 	intent_put(&intent, at(0), 1);
-	assert_int_equal(intent_leave_begin(&intent, 2), 2);
+	assert_int_equal(intent_leave_begin(&intent, 2, 0), 2);
 	leaving = intent_next_leaving(&intent, NULL);
 	assert_int_equal(leaving->number, 1);
 	leaving = intent_next_leaving(&intent, leaving);
@@ -221,7 +221,7 @@ plain_step(struct plain *plain, bool *writing)
 			intent_leave_end(&intent);
 			break;
 		}
-		intent_leave_begin(&intent, 8);
+		intent_leave_begin(&intent, 8, 0);
 		for (const struct intent_extent *e =
 			     intent_next_leaving(&intent, NULL);
 		     e != NULL; e = intent_next_leaving(&intent, e))
@@ -270,7 +270,7 @@ test_a_torn_or_foreign_slot_is_damaged(void **state)
 	intent_written(&intent);
 	for (uint64_t i = 0; i < CAPACITY; i++)
 		intent_put(&intent, at(i), 1);
-	intent_leave_begin(&intent, 40);
+	intent_leave_begin(&intent, 40, 0);
 	intent_leave_end(&intent);
 	intent_encode(&intent, slot);
 	assert_int_equal(intent_open(&other, SIZE, EXTENT, CAPACITY, ID), 0);
