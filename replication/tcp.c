@@ -24,12 +24,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "core/io.h"
 #include "core/log.h"
 #include "core/pool.h"
 #include "core/reason.h"
 #include "core/stream.h"
 #include "core/tls.h"
+#include "replication/lookup.h"
 #include "replication/transport.h"
 
 #define BUFFER_BYTES (64u << 10) /* above the longest control message */
@@ -41,14 +41,6 @@
 	"one of the two hosts has a key and the other has none: give both "    \
 	"the same"
 
-struct lookup {
-	struct io_call call;
-	struct tcp_channel *channel; /* borrowed; NULL: it was closed */
-	char host[256], port[16];
-	struct addrinfo *found; /* owned */
-	int problem;		/* getaddrinfo()'s */
-};
-
 struct tcp_channel {
 	struct channel channel;
 	struct transport_context context;
@@ -59,7 +51,7 @@ struct tcp_channel {
 	bool told_open;
 
 	/* connecting */
-	struct lookup *lookup;	/* owned, or his own when it has to go on */
+	struct lookup *lookup;	/* borrowed; NULL: none is under way */
 	struct addrinfo *found; /* owned */
 	struct addrinfo *next;
 	int fd; /* of a connect under way; -1 without */
@@ -137,8 +129,7 @@ tcp_close(struct channel *channel)
 	if (tcp->gone != NULL)
 		*tcp->gone = true;
 	task_cancel(&tcp->task);
-	if (tcp->lookup != NULL)
-		tcp->lookup->channel = NULL; /* it frees itself */
+	lookup_cancel(tcp->lookup);
 	stop_connecting(tcp);
 	if (tcp->waiting)
 		pool_cancel(tcp->context.pool, &tcp->waiter);
@@ -433,29 +424,6 @@ channel_new(const struct transport_context *context)
 
 /* --- connecting --- */
 
-/* "host:port", "[::1]:port". */
-static int
-split_address(const char *address, char host[256], char port[16],
-	      struct reason *reason)
-{
-	const char *colon = strrchr(address, ':');
-	size_t length = colon == NULL ? 0 : (size_t)(colon - address);
-
-	if (length > 2 && address[0] == '[' && colon[-1] == ']') {
-		address++;
-		length -= 2;
-	}
-	if (length == 0 || length >= 256 || strlen(colon + 1) >= 16 ||
-	    colon[1] == '\0' || colon[1 + strspn(colon + 1, "0123456789")])
-		return reason_set(reason, -EINVAL,
-				  "'%s' is no address: write HOST:PORT",
-				  address);
-	memcpy(host, address, length);
-	host[length] = '\0';
-	(void)snprintf(port, 16, "%s", colon + 1);
-	return 0;
-}
-
 static void address_failed(struct tcp_channel *tcp, int error);
 
 static void
@@ -537,46 +505,21 @@ on_patience(struct timer *timer)
 	address_failed(tcp, -ETIMEDOUT);
 }
 
-/* On a helper thread. */
-static int
-look_up(void *arg)
-{
-	struct lookup *lookup = arg;
-	struct addrinfo hints = { .ai_family = AF_UNSPEC,
-				  .ai_socktype = SOCK_STREAM,
-				  .ai_flags = AI_NUMERICSERV };
-
-	lookup->problem =
-		getaddrinfo(lookup->host, lookup->port, &hints, &lookup->found);
-	return lookup->problem == 0 ? 0 : -EHOSTUNREACH;
-}
-
 static void
-on_looked_up(struct io_call *call, int result)
+on_looked_up(void *owner, int error, struct addrinfo *found,
+	     const struct reason *reason)
 {
-	struct lookup *lookup = container_of(call, struct lookup, call);
-	struct tcp_channel *tcp = lookup->channel;
-	struct reason reason;
+	struct tcp_channel *tcp = owner;
 
-	if (tcp == NULL) {
-		if (result == 0)
-			freeaddrinfo(lookup->found);
-		free(lookup);
+	tcp->lookup = NULL;
+	if (error < 0) {
+		fail(tcp, error, reason);
 		return;
 	}
-	tcp->lookup = NULL;
-	if (result < 0) {
-		(void)reason_set(&reason, result,
-				 "the host %s cannot be found: %s",
-				 lookup->host, gai_strerror(lookup->problem));
-		fail(tcp, result, &reason);
-	} else {
-		tcp->found = lookup->found;
-		tcp->next = tcp->found;
-		tcp->error = -EHOSTUNREACH;
-		try_next(tcp);
-	}
-	free(lookup);
+	tcp->found = found;
+	tcp->next = found;
+	tcp->error = -EHOSTUNREACH;
+	try_next(tcp);
 }
 
 static struct channel *
@@ -585,24 +528,19 @@ tcp_connect(const struct transport_context *context, const char *address,
 	    struct reason *reason)
 {
 	struct tcp_channel *tcp = channel_new(context);
-	struct lookup *lookup = calloc(1, sizeof(*lookup));
 
-	if (tcp == NULL || lookup == NULL ||
-	    split_address(address, lookup->host, lookup->port, reason) < 0) {
+	if (tcp == NULL)
+		return NULL;
+	tcp->lookup =
+		lookup_begin(context->io, address, on_looked_up, tcp, reason);
+	if (tcp->lookup == NULL) {
 		free(tcp);
-		free(lookup);
 		return NULL;
 	}
 	(void)snprintf(tcp->channel.peer, sizeof(tcp->channel.peer), "tcp://%s",
 		       address);
 	tcp->channel.events = events;
 	tcp->channel.owner = owner;
-	tcp->lookup = lookup;
-	lookup->channel = tcp;
-	lookup->call.call = look_up;
-	lookup->call.arg = lookup;
-	lookup->call.on_done = on_looked_up;
-	io_call(context->io, &lookup->call);
 	return &tcp->channel;
 }
 
@@ -611,17 +549,12 @@ tcp_connect(const struct transport_context *context, const char *address,
 static void
 name_peer(struct tcp_channel *tcp, int fd)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = { 0 };
 	socklen_t size = sizeof(address);
-	char host[64] = "?", port[16] = "?";
 
-	if (getpeername(fd, (struct sockaddr *)&address, &size) == 0)
-		(void)getnameinfo((struct sockaddr *)&address, size, host,
-				  sizeof(host), port, sizeof(port),
-				  NI_NUMERICHOST | NI_NUMERICSERV);
-	(void)snprintf(tcp->channel.peer, sizeof(tcp->channel.peer),
-		       strchr(host, ':') ? "tcp://[%s]:%s" : "tcp://%s:%s",
-		       host, port);
+	(void)getpeername(fd, (struct sockaddr *)&address, &size);
+	lookup_name("tcp", (struct sockaddr *)&address, tcp->channel.peer,
+		    sizeof(tcp->channel.peer));
 }
 
 static void
@@ -721,6 +654,12 @@ tcp_is_private(const struct channel *channel)
 	return container_of(channel, struct tcp_channel, channel)->is_private;
 }
 
+static bool
+tcp_is_safe(const struct transport_context *context)
+{
+	return context->key != NULL;
+}
+
 static void
 tcp_bind(struct channel *channel, unsigned char ret_binding[WIRE_MAC])
 {
@@ -743,5 +682,7 @@ const struct transport transport_tcp = {
 	.send = tcp_send,
 	.close = tcp_close,
 	.is_private = tcp_is_private,
+	.is_authentic = tcp_is_private,
+	.is_safe = tcp_is_safe,
 	.bind = tcp_bind,
 };
