@@ -42,6 +42,7 @@ struct pool {
 	size_t block_count;
 	struct list_head free[ORDERS];
 	struct list_head waiters; /* in order of arrival */
+	struct list_head users;	  /* who registered the area */
 	struct task serve;
 };
 
@@ -110,6 +111,7 @@ pool_new(struct loop *loop, size_t bytes, struct reason *reason)
 	for (unsigned int i = 0; i < ORDERS; i++)
 		INIT_LIST_HEAD(&pool->free[i]);
 	INIT_LIST_HEAD(&pool->waiters);
+	INIT_LIST_HEAD(&pool->users);
 	task_init(&pool->serve, loop, pool_serve);
 	for (size_t i = pool->block_count; i > 0; i -= POOL_MAX / POOL_MIN)
 		free_run(pool, i - POOL_MAX / POOL_MIN, ORDERS - 1);
@@ -123,6 +125,13 @@ pool_free(struct pool *pool)
 		return NULL;
 	assert(pool->in_use == 0);
 	assert(list_empty(&pool->waiters));
+	while (!list_empty(&pool->users)) {
+		struct pool_user *user =
+			list_first_entry(&pool->users, struct pool_user, entry);
+
+		list_del_init(&user->entry);
+		user->on_free(user);
+	}
 	task_cancel(&pool->serve);
 	(void)munmap(pool->base, pool->size);
 	free(pool->blocks);
@@ -244,6 +253,18 @@ pool_cancel(struct pool *pool, struct pool_waiter *waiter)
 {
 	list_del_init(&waiter->entry);
 	task_post(&pool->serve); /* who was behind it may go now */
+}
+
+void
+pool_watch(struct pool *pool, struct pool_user *user)
+{
+	list_add_tail(&user->entry, &pool->users);
+}
+
+void
+pool_unwatch(struct pool_user *user)
+{
+	list_del_init(&user->entry);
 }
 
 void *

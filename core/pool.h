@@ -45,7 +45,14 @@ void pool_waiter_init(struct pool_waiter *waiter,
 void pool_wait(struct pool *pool, struct pool_waiter *waiter, size_t length);
 void pool_cancel(struct pool *pool, struct pool_waiter *waiter);
 
-/* The whole area, to register it. */
+/* The whole area, to register it; who did is told before it goes. */
+struct pool_user {
+	struct list_head entry;
+	void (*on_free)(struct pool_user *user);
+};
+
+void pool_watch(struct pool *pool, struct pool_user *user);
+void pool_unwatch(struct pool_user *user);
 void *pool_base(const struct pool *pool);
 size_t pool_size(const struct pool *pool);
 size_t pool_in_use(const struct pool *pool); /* bytes handed out */
