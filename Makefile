@@ -27,7 +27,8 @@ INCLUDES = -D_GNU_SOURCE -I. -iquote core
 COMPILE = $(CC) -std=gnu11 $(WARN) $(INCLUDES) $(CPPFLAGS) $(CFLAGS) \
 	$(SANFLAGS) -pthread
 LINK = $(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -pthread
-LIBS := -laio -luring -ljansson -lgnutls -lisal $(LDLIBS)
+LIBS := -Wl,--as-needed -laio -luring -ljansson -lgnutls -lisal -lrdmacm \
+	-libverbs $(LDLIBS)
 
 objs   = $(patsubst %.c,$(B)/%.o,$(1))
 LIB   := $(call objs,$(wildcard core/*.c core/frontends/*.c drivers/*.c \

@@ -64,12 +64,21 @@ on_accept(struct acceptor *acceptor, struct channel *channel)
 }
 
 static int
-check_address(const struct link *link, const char *url, const char *address,
-	      struct reason *reason)
+check_address(const struct link *link, const struct transport *transport,
+	      const char *url, const char *address, struct reason *reason)
 {
-	if (link->options.context.key != NULL ||
-	    link->options.insecure_network || transport_is_loopback(address))
+	const struct transport_context *context = &link->options.context;
+
+	if (link->options.insecure_network || transport_is_loopback(address) ||
+	    (transport->is_safe != NULL && transport->is_safe(context)))
 		return 0;
+	if (context->key != NULL)
+		return reason_set(reason, -EPERM,
+				  "%s leads beyond this host and its messages "
+				  "would prove nothing: leave --rdma-mac on, "
+				  "or say --insecure-network if nobody else is "
+				  "on that network",
+				  url);
 	return reason_set(reason, -EPERM,
 			  "%s leads beyond this host and there is no key: give "
 			  "both hosts --key FILE, or say --insecure-network if "
@@ -234,13 +243,15 @@ static int
 check_urls(const struct link *link, const char *const *urls,
 	   struct reason *reason)
 {
+	const struct transport *transport;
 	const char *address;
 
 	for (; *urls != NULL; urls++) {
-		if (transport_find(link->options.transports, *urls, &address,
-				   reason) == NULL)
+		transport = transport_find(link->options.transports, *urls,
+					   &address, reason);
+		if (transport == NULL)
 			return -EINVAL;
-		if (check_address(link, *urls, address, reason) < 0)
+		if (check_address(link, transport, *urls, address, reason) < 0)
 			return -EPERM;
 	}
 	return 0;

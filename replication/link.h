@@ -153,6 +153,8 @@ void link_goodbye(struct link *link, const char *text);
 void link_send(struct link *link, struct link_send *send);
 /* Whether a send now would leave at once, as far as credit goes. */
 bool link_has_room(const struct link *link);
+/* Bytes of payload that a message of a guest's write should have at most. */
+uint32_t link_piece_max(const struct link *link);
 
 /* For a message got by on_message: early, at level `received`, or final. */
 void link_acknowledge(struct link *link, uint64_t sequence,

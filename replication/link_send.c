@@ -132,6 +132,17 @@ link_has_room(const struct link *link)
 	       has_credit(link);
 }
 
+uint32_t
+link_piece_max(const struct link *link)
+{
+	const struct link_connection *connection = link->connection;
+	uint32_t piece = 0;
+
+	if (connection != NULL && connection->channel != NULL)
+		piece = connection->channel->transport->piece;
+	return piece > 0 ? piece : WIRE_PAYLOAD_MAX;
+}
+
 void
 link_replay(struct link *link, uint64_t peer_received,
 	    uint64_t peer_unacknowledged)

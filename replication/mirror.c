@@ -275,8 +275,9 @@ put_piece(struct mirror_piece *piece)
 static uint64_t
 piece_max(const struct mirror_request *request)
 {
-	return request->treq.op == TD_OP_WRITE ? WIRE_PAYLOAD_MAX
-					       : MIRROR_ZERO_MAX;
+	return request->treq.op == TD_OP_WRITE
+		       ? link_piece_max(request->replica->link)
+		       : MIRROR_ZERO_MAX;
 }
 
 /* Give a piece bytes of its own.  False if there is no room. */

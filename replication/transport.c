@@ -26,7 +26,7 @@ transport_find(const struct transport *const *transports, const char *url,
 	}
 	(void)reason_set(reason, -EINVAL,
 			 "'%s' is no address of a replica: write "
-			 "tcp://HOST:PORT",
+			 "rdma://HOST:PORT or tcp://HOST:PORT",
 			 url);
 	return NULL;
 }

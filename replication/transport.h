@@ -12,9 +12,11 @@
  *     close().  That a send was done does not say that it arrived: only an
  *     acknowledgement can.
  * C4  close() ends within a deadline whatever the peer does.
- * C5  With a key in its context a channel is encrypted, and open only when the
- *     peer has shown that it has the same key.  on_close with -EPERM says that
- *     it has another or none: a refusal, for the operator to hear.
+ * C5  With a key in its context a channel of tcp is encrypted, and open only
+ *     when the peer has shown that it has the same key; one of rdma carries a
+ *     proof of it in each message, and is not encrypted.  on_close with -EPERM
+ *     says that the peer has another or none: a refusal, for the operator to
+ *     hear.
  */
 #ifndef REPLICATION_TRANSPORT_H
 #define REPLICATION_TRANSPORT_H
@@ -70,6 +72,7 @@ struct transport_context {
 	struct pool *pool; /* payloads */
 	const unsigned char *key; /* pre-shared; NULL without */
 	size_t key_length;
+	bool no_mac; /* rdma: no proof in each message */
 };
 
 /* Someone who listens. */
@@ -84,6 +87,9 @@ struct acceptor {
 
 struct transport {
 	const char *scheme; /* "tcp" of tcp://host:port */
+	/* Bytes of payload that a message should not exceed, for it to arrive
+	 * without a copy; 0: any. */
+	uint32_t piece;
 
 	/* `address` is what stands behind "scheme://". */
 	struct acceptor *(*listen)(const struct transport_context *context,
@@ -104,13 +110,18 @@ struct transport {
 	void (*close)(struct channel *channel);
 	/* Whether bytes between here and the peer are encrypted. */
 	bool (*is_private)(const struct channel *channel);
+	/* Whether each message proves that it comes from who has the key. */
+	bool (*is_authentic)(const struct channel *channel);
+	/* Whether it may lead beyond this host: nobody there can speak for the
+	 * peer.  NULL: never. */
+	bool (*is_safe)(const struct transport_context *context);
 	/* Bytes that the two ends of this channel alone know, for the proof in
 	 * hello to be good for no other; zeros unless private.  NULL: zeros. */
 	void (*bind)(struct channel *channel,
 		     unsigned char ret_binding[WIRE_MAC]);
 };
 
-extern const struct transport transport_tcp;
+extern const struct transport transport_tcp, transport_rdma;
 
 /* The transport for "scheme://address" out of a NULL-ended table, and where
  * the address begins.  NULL and a reason for an unknown scheme. */

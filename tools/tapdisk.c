@@ -39,7 +39,8 @@ static const struct driver_type built_in[] = {
 	{ NULL, -1, NULL, NULL },
 };
 
-static const struct transport *const transports[] = { &transport_tcp, NULL };
+static const struct transport *const transports[] = { &transport_tcp,
+						      &transport_rdma, NULL };
 
 static bool
 is_file(const char *path)
