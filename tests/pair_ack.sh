@@ -60,7 +60,7 @@ holding() {
 new_disks 4M
 for level in received written durable; do
     host b secondary
-    host a primary --ack $level
+    host a primary --ack "$level"
     wait_until in_sync a
     told a '["ack"]' "^$level\$"
 
@@ -69,8 +69,8 @@ for level in received written durable; do
     written) write=waits durable=completes ;;
     durable) write=waits durable=waits ;;
     esac
-    holding b write write $write
-    if [ $durable = completes ]; then
+    holding b write write "$write"
+    if [ "$durable" = completes ]; then
         # there is no flush that could be held
         fault b 'add op=flush,hang'
         guest a write
@@ -82,8 +82,8 @@ for level in received written durable; do
     fi
     holding a write write waits
     for request in flush fua; do
-        holding b flush $request waits
-        holding a flush $request waits
+        holding b flush "$request" waits
+        holding a flush "$request" waits
     done
     # What a flush covers is there, whatever the level.
     fault b 'add op=write,hang'

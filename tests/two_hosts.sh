@@ -29,7 +29,7 @@ declare -A other=([a]=b [b]=a)
 declare -A image=([a]="aio:$work/a.img" [b]="aio:$work/b.img")
 declare -A address=() # where NAME calls its peer, if not at its port
 quick=(--ping 50ms --dead 2s --grace 2s)
-pid_a= pid_b=
+pid_a='' pid_b=''
 
 new_disks() { # SIZE
     rm -f "$work"/[ab].img "$work"/[ab].img.meta
@@ -41,7 +41,8 @@ host() { # NAME ROLE [OPTION...]
     local name=$1 role=$2
     local peer=${address[$name]:-127.0.0.1:${port[${other[$name]}]}}
     shift 2
-    start_tapdisk "$name" --role "$role" --listen "tcp://127.0.0.1:${port[$name]}" \
+    start_tapdisk "$name" --role "$role" \
+        --listen "tcp://127.0.0.1:${port[$name]}" \
         --peer "tcp://$peer" --meta "$work/$name.img.meta" "${quick[@]}" "$@" \
         "${image[$name]}"
     printf -v "pid_$name" %s "$pid"
