@@ -168,7 +168,8 @@ open_parents(struct image_stack *stack, struct reason *reason)
 {
 	td_flag_t flags = TD_OPEN_RDONLY | TD_OPEN_SHAREABLE;
 
-	flags |= stack->images[stack->leaf]->flags & TD_OPEN_QUERY;
+	flags |= stack->images[stack->leaf]->flags &
+		 (TD_OPEN_QUERY | TD_OPEN_NO_O_DIRECT);
 	for (;;) {
 		td_image_t *child = stack->images[stack->count - 1];
 		td_disk_id_t id = { .name = NULL, .drivertype = -1 };

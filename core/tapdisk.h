@@ -64,14 +64,15 @@
 #define TD_OP_BLOCK_STATUS 5 /* buf: a struct td_extents, see td_add_extent */
 #define TD_OP_COUNT	   6
 
-#define TD_OPEN_QUIET	  0x00001
-#define TD_OPEN_QUERY	  0x00002 /* look only: takes no lock */
-#define TD_OPEN_RDONLY	  0x00004
-#define TD_OPEN_STRICT	  0x00008
-#define TD_OPEN_SHAREABLE 0x00010 /* a parent: others may read it too */
-#define TD_OPEN_ADD_CACHE 0x00020
-#define TD_OPEN_VHD_INDEX 0x00040
-#define TD_OPEN_LOG_DIRTY 0x00080
+#define TD_OPEN_QUIET	    0x00001
+#define TD_OPEN_QUERY	    0x00002 /* look only: takes no lock */
+#define TD_OPEN_RDONLY	    0x00004
+#define TD_OPEN_STRICT	    0x00008
+#define TD_OPEN_SHAREABLE   0x00010 /* a parent: others may read it too */
+#define TD_OPEN_ADD_CACHE   0x00020
+#define TD_OPEN_VHD_INDEX   0x00040
+#define TD_OPEN_LOG_DIRTY   0x00080
+#define TD_OPEN_NO_O_DIRECT 0x02000 /* appended: by way of the page cache */
 
 #define TD_CREATE_SPARSE    0x00001
 #define TD_CREATE_MULTITYPE 0x00002

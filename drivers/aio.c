@@ -5,8 +5,8 @@
  * How it is read and written is decided once, at open, and told by td_stats:
  *
  *   direct      O_DIRECT, past the page cache: files and devices that can
- *   page cache  without, where O_DIRECT cannot be had; slower, and helper
- *               threads may do the waiting
+ *   page cache  without, where O_DIRECT cannot be had or is not wanted; slower,
+ *               and helper threads may do the waiting
  *   memory      tmpfs, which is a page cache and nothing else
  *
  * B1  sector_size is what O_DIRECT demands of offsets, so that every request
@@ -446,6 +446,9 @@ aio_open_fd(td_driver_t *driver, const char *path, td_flag_t flags)
 	    fs.f_type == TMPFS_MAGIC) {
 		aio->file = TD_FILE_MEMORY;
 		aio->fd = open(path, how);
+	} else if (td_flag_test(flags, TD_OPEN_NO_O_DIRECT)) {
+		aio->file = TD_FILE_BUFFERED;
+		aio->fd = open(path, how);
 	} else {
 		aio->file = TD_FILE_DIRECT;
 		aio->fd = open(path, how | O_DIRECT);
@@ -558,7 +561,7 @@ aio_settle(td_driver_t *driver, uint64_t bytes, td_flag_t flags)
 		align = DEFAULT_SECTOR_SIZE;
 	}
 	if (aio->file == TD_FILE_BUFFERED &&
-	    !td_flag_test(flags, TD_OPEN_QUIET))
+	    !td_flag_test(flags, TD_OPEN_QUIET | TD_OPEN_NO_O_DIRECT))
 		log_info("aio", "%s: no O_DIRECT here: using the page cache",
 			 driver->name);
 	if (aio->file == TD_FILE_DIRECT && aio->memory_align > 1) {

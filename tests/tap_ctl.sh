@@ -289,6 +289,28 @@ touch "$work/end"
 wait "$client" || true
 run 0 open -n two -a ram:1M
 
+echo "- what blktap's verbs take: -D works, the rest is told what does"
+run 0 close -m 1
+run 0 open -m 1 -a "aio:$work/two.img" -D -t 5
+grep -q '"way": "direct"' <(tap_ctl stats -n two) && fail "-D: with O_DIRECT"
+for words in "open -m 1 -a ram:1M -e 3" "create -a ram:1M -r" \
+    "open -m 1 -a ram:1M -2 x" "create -a ram:1M -s" "create -a ram:1M -C x" \
+    "unpause -m 1 -c x" "unpause -m 1 -2 null" "open -m 1 -a ram:1M -E" \
+    "create -a ram:1M -d xvda"; do
+    # shellcheck disable=SC2086 # words
+    refused 2 ' -[a-zA-Z0-9]: .*; "tap-ctl .* --help" shows how' $words
+done
+refused 2 'unknown option -E' close -m 1 -E
+lines 2 list
+
+echo "- --debug, before the verb as in blktap or behind it"
+tap_ctl --debug log-level -n two info 2>"$work/debug"
+grep -Eq "^tapdisk $two -> .*\"command\": *\"log-level\"" "$work/debug" ||
+    fail "not what was said: $(cat "$work/debug")"
+grep -Eq "^tapdisk $two <- .*\"result\"" "$work/debug" ||
+    fail "not what was heard: $(cat "$work/debug")"
+shows "pid=*" list --debug
+
 echo "- log-level, check, major"
 run 0 log-level -n one error
 refused 1 'log level loud is unknown: use error' log-level -n one loud

@@ -189,6 +189,32 @@ test_statistics_say_how_the_image_is_reached(void **state)
 	json_decref(stats);
 }
 
+/* Where O_DIRECT can be had, and on request not even there. */
+static void
+test_the_page_cache_is_used_when_asked_for(void **state)
+{
+	struct disk *disk = *state;
+	const char *image = disk_file(disk, "a.img", MIB), *way;
+	struct statfs fs;
+	json_t *stats;
+
+	assert_int_equal(statfs(disk->directory, &fs), 0);
+	assert_int_equal(disk_open(disk, image, TD_OPEN_NO_O_DIRECT), 0);
+	stats = disk_stats(disk, "aio");
+	way = json_string_value(json_object_get(stats, "way"));
+	assert_string_equal(way,
+			    fs.f_type == TMPFS_MAGIC ? "memory" : "page cache");
+	assert_false(json_is_true(json_object_get(stats, "direct")));
+	json_decref(stats);
+	assert_int_equal(vbd_sector_size(disk->vbd), 512);
+	assert_int_equal(disk_fill(disk, 512, 8192, 'x'), 0);
+	assert_int_equal(disk_flush(disk), 0);
+	assert_true(disk_holds(disk, 512, 8192, 'x'));
+	assert_int_equal(disk_close(disk), 0);
+	assert_int_equal(disk_open(disk, image, 0), 0);
+	assert_true(disk_holds(disk, 512, 8192, 'x'));
+}
+
 static void
 test_unaligned_buffers_are_moved_whole(void **state)
 {
@@ -524,6 +550,7 @@ run(const char *directory)
 		OVER_BOTH(
 			test_image_in_use_is_refused_unless_all_only_read_or_look),
 		OVER_BOTH(test_statistics_say_how_the_image_is_reached),
+		OVER_BOTH(test_the_page_cache_is_used_when_asked_for),
 		OVER_BOTH(test_unaligned_buffers_are_moved_whole),
 		OVER_BOTH(test_more_requests_than_slots_all_succeed),
 		OVER_BOTH(test_discard_gives_the_space_back),

@@ -13,9 +13,11 @@
 #include "core/reason.h"
 #include "tools/common/daemon_options.h"
 #include "tools/common/run_dir.h"
+#include "tools/tap-ctl/client.h"
 #include "tools/tap-ctl/verbs.h"
 
-static const enum arg common_args[] = { ARG_JSON, ARG_RUN_DIR, ARG_HELP };
+static const enum arg common_args[] = { ARG_JSON, ARG_RUN_DIR, ARG_DEBUG,
+					ARG_HELP };
 
 #define COMMON_ARGS (sizeof(common_args) / sizeof(common_args[0]))
 #define TABLE_MAX   (VERB_ARGS_MAX + COMMON_ARGS + DAEMON_OPTIONS + 1)
@@ -45,7 +47,7 @@ print_usage(void)
 {
 	const struct verb *verb;
 
-	printf("Usage: tap-ctl VERB [OPTIONS]\n\n"
+	printf("Usage: tap-ctl [--debug] VERB [OPTIONS]\n\n"
 	       "Commands the tapdisk processes of this host.\n\nVerbs:\n");
 	for (verb = verbs; verb->name; verb++)
 		printf("  %-10s %s\n", verb->name, verb->summary);
@@ -128,7 +130,6 @@ add_arg(struct option *table, size_t *count, char *letters, enum arg arg)
 	letters[length + 2] = '\0';
 }
 
-/* -D, -E and so on of blktap stay unknown: no pretence. */
 static void
 build_grammar(const struct verb *verb, struct option *table, char *letters)
 {
@@ -196,6 +197,16 @@ take_daemon_option(struct context *context, int index)
 }
 
 static void
+unknown_option(const struct context *context, const char *word)
+{
+	const char *instead = verb_instead_of(context->verb, optopt);
+
+	if (instead)
+		usage_error(context, "-%c: %s", optopt, instead);
+	usage_error(context, "unknown option %s", word);
+}
+
+static void
 parse(struct context *context, int argc, char **argv)
 {
 	struct option table[TABLE_MAX];
@@ -211,8 +222,7 @@ parse(struct context *context, int argc, char **argv)
 			usage_error(context, "%s needs an argument",
 				    argv[optind - 1]);
 		if (value == '?')
-			usage_error(context, "unknown option %s",
-				    argv[optind - 1]);
+			unknown_option(context, argv[optind - 1]);
 		if (value >= 2 * LONG_ONLY) {
 			take_daemon_option(context, value - 2 * LONG_ONLY);
 			continue;
@@ -240,6 +250,8 @@ run(struct context *context)
 			    context->operands[verb->operands_max]);
 	if (context->operand_count < verb->operands_min)
 		usage_error(context, "%s is missing", verb->operands);
+	if (has(context, ARG_DEBUG))
+		client_trace();
 	context->run_dir = has(context, ARG_RUN_DIR)
 				   ? context->text[ARG_RUN_DIR]
 				   : run_dir_default();
@@ -264,6 +276,11 @@ main(int argc, char **argv)
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
+	if (argc > 1 && strcmp(argv[1], "--debug") == 0) {
+		context.text[ARG_DEBUG] = "";
+		argv++;
+		argc--;
+	}
 	if (argc > 1 &&
 	    (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
 	     strcmp(argv[1], "help") == 0)) {

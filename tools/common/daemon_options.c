@@ -13,6 +13,8 @@ const struct daemon_option daemon_options[DAEMON_OPTIONS] = {
 	  "name of the disk, in logs and for tap-ctl" },
 	{ DAEMON_OPTION_READ_ONLY, DAEMON_OPTION_ALONE, "read-only", NULL,
 	  "let nobody write" },
+	{ DAEMON_OPTION_NO_DIRECT, DAEMON_OPTION_ALONE, "no-direct", NULL,
+	  "reach files and devices by way of the page cache" },
 	{ DAEMON_OPTION_NBD, DAEMON_OPTION_SPAWN, "nbd", "ADDRESS",
 	  "serve NBD at unix:PATH, tcp:HOST:PORT or\n"
 	  "tcp:[IPV6]:PORT; may be given several times" },

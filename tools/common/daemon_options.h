@@ -11,6 +11,7 @@
 enum daemon_option_id {
 	DAEMON_OPTION_NAME = 256, /* above all letters */
 	DAEMON_OPTION_READ_ONLY,
+	DAEMON_OPTION_NO_DIRECT,
 	DAEMON_OPTION_NBD,
 	DAEMON_OPTION_NBD_EXPORT,
 	DAEMON_OPTION_TLS,
@@ -58,7 +59,7 @@ struct daemon_option {
 	const char *help;     /* further lines stand behind '\n' */
 };
 
-#define DAEMON_OPTIONS 32
+#define DAEMON_OPTIONS 33
 
 extern const struct daemon_option daemon_options[DAEMON_OPTIONS];
 

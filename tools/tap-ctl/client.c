@@ -28,6 +28,23 @@ struct client {
 	size_t taken, used, size;
 };
 
+static bool traced;
+
+void
+client_trace(void)
+{
+	traced = true;
+}
+
+static void
+trace(const struct client *client, const char *arrow, const char *line,
+      size_t length)
+{
+	if (traced)
+		fprintf(stderr, "tapdisk %d %s %.*s\n", (int)client->pid, arrow,
+			(int)length, line);
+}
+
 static int
 connect_to(const char *path)
 {
@@ -150,6 +167,7 @@ client_next(struct client *client)
 			return NULL;
 	line = client->buffer + client->taken;
 	client->taken += (size_t)(end - line) + 1;
+	trace(client, "<-", line, (size_t)(end - line));
 	return json_loadb(line, (size_t)(end - line), 0, NULL);
 }
 
@@ -176,6 +194,7 @@ send_line(struct client *client, json_t *object)
 
 	if (!text)
 		return -ENOMEM;
+	trace(client, "->", text, iov[0].iov_len);
 	/* A line is at most CONTROL_LINE_MAX bytes, the kernel takes it whole
 	 * or waits. */
 	sent = sendmsg(client->fd, &message, MSG_NOSIGNAL);

@@ -29,6 +29,9 @@ int client_call(struct client *client, const char *command, json_t *arguments,
 		unsigned int limit_s, json_t **ret_result,
 		struct reason *reason);
 
+/* From now on show on standard error each line that is said ("->") or heard. */
+void client_trace(void);
+
 /* The next line that comes, NULL at the end; for events. */
 json_t *client_next(struct client *client);
 

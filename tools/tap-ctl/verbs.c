@@ -5,6 +5,8 @@
 #include "tools/tap-ctl/verbs.h"
 
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
 const struct arg_row arg_rows[ARG_COUNT] = {
 	[ARG_NAME] = { 'n', "name", "NAME", "the disk of this name" },
@@ -14,6 +16,8 @@ const struct arg_row arg_rows[ARG_COUNT] = {
 			"the image; filters stand before it:\n"
 			"FILTER:ARGUMENTS|TYPE:PATH" },
 	[ARG_READ_ONLY] = { 'R', "read-only", NULL, "let nobody write" },
+	[ARG_NO_DIRECT] = { 'D', "no-direct", NULL,
+			    "by way of the page cache, without O_DIRECT" },
 	[ARG_FORCE] = { 'f', "force", NULL,
 			"even if clients lose the disk by it" },
 	[ARG_SIZE] = { 's', "size", "SIZE",
@@ -37,6 +41,8 @@ const struct arg_row arg_rows[ARG_COUNT] = {
 	[ARG_DISCARD] = { 0, "discard", "local",
 			  "give up what only this host wrote" },
 	[ARG_JSON] = { 0, "json", NULL, "print JSON" },
+	[ARG_DEBUG] = { 0, "debug", NULL,
+			"show what is said to a tapdisk and by it" },
 	[ARG_RUN_DIR] = { 0, "run-dir", "DIR",
 			  "where sockets are\n"
 			  "($TAPDISK_RUN_DIR, or /run/tapdisk)" },
@@ -75,7 +81,8 @@ const struct verb verbs[] = {
 	  .run = verb_events },
 	{ .name = "create",
 	  .summary = "serve a disk: allocate, spawn, attach and open",
-	  .args = { ARG_NAME, ARG_IMAGE, ARG_READ_ONLY, ARG_REQUEST_TIMEOUT },
+	  .args = { ARG_NAME, ARG_IMAGE, ARG_READ_ONLY, ARG_NO_DIRECT,
+		    ARG_REQUEST_TIMEOUT },
 	  .takes = DAEMON_OPTION_SPAWN,
 	  .help = "Prints the addresses at which clients find the disk.\n\n"
 		  "Examples:\n"
@@ -109,7 +116,8 @@ const struct verb verbs[] = {
 	  .run = verb_detach },
 	{ .name = "open",
 	  .summary = "let a tapdisk open an image and serve it",
-	  .args = { DISK, ARG_IMAGE, ARG_READ_ONLY, ARG_REQUEST_TIMEOUT },
+	  .args = { DISK, ARG_IMAGE, ARG_READ_ONLY, ARG_NO_DIRECT,
+		    ARG_REQUEST_TIMEOUT },
 	  .takes = DAEMON_OPTION_PAIR,
 	  .help = "Prints the addresses at which clients find the disk.\n",
 	  .run = verb_open },
@@ -185,3 +193,43 @@ const struct verb verbs[] = {
 	  .run = verb_major },
 	{ .name = NULL },
 };
+
+/* Toolstacks may say these.  Taking them and doing nothing would be a lie. */
+static const struct {
+	const char *verbs; /* " open create " */
+	char letter;
+	const char *instead;
+} blktap_letters[] = {
+	{ " open create ", 'e',
+	  "a parent is found by the name that its child has for it" },
+	{ " open create ", 'r',
+	  "there is no read cache; the page cache is one, "
+	  "with -D" },
+	{ " open create unpause ", '2',
+	  "a second copy is a replica: see --role and --peer" },
+	{ " open create ", 's',
+	  "what happens without room on the other copy is said by "
+	  "--on-peer-loss" },
+	{ " open create ", 'C',
+	  "a log of changes is part of a replica's metadata: see --meta" },
+	{ " unpause ", 'c',
+	  "a log of changes is part of a replica's metadata: see --meta" },
+	{ " open ", 'E', "no driver encrypts; encrypt the device below it" },
+	{ " create allocate ", 'd',
+	  "no device is made; clients find the disk at the address that is "
+	  "printed" },
+};
+
+const char *
+verb_instead_of(const struct verb *verb, int letter)
+{
+	char word[32];
+	size_t i;
+
+	(void)snprintf(word, sizeof(word), " %s ", verb->name);
+	for (i = 0; i < sizeof(blktap_letters) / sizeof(blktap_letters[0]); i++)
+		if (blktap_letters[i].letter == letter &&
+		    strstr(blktap_letters[i].verbs, word))
+			return blktap_letters[i].instead;
+	return NULL;
+}

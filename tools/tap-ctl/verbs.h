@@ -31,6 +31,7 @@ enum arg {
 	ARG_MINOR,
 	ARG_IMAGE,
 	ARG_READ_ONLY,
+	ARG_NO_DIRECT,
 	ARG_FORCE,
 	ARG_SIZE,
 	ARG_WATCH,
@@ -43,6 +44,7 @@ enum arg {
 	ARG_LOSS,
 	ARG_DISCARD,
 	ARG_JSON,
+	ARG_DEBUG,
 	ARG_RUN_DIR,
 	ARG_HELP,
 	ARG_COUNT,
@@ -83,6 +85,10 @@ struct verb {
 };
 
 extern const struct verb verbs[]; /* ends with a NULL name */
+
+/* What a letter that blktap's verb takes and ours does not would have meant,
+ * and what to do instead; NULL for other letters. */
+const char *verb_instead_of(const struct verb *verb, int letter);
 
 /* --- help for verbs --- */
 

@@ -150,6 +150,8 @@ open_image(struct context *context, struct client *client, const json_t *before,
 				  "the name of the image is not UTF-8");
 	if (has(context, ARG_READ_ONLY))
 		json_object_set_new(arguments, "read_only", json_true());
+	if (has(context, ARG_NO_DIRECT))
+		json_object_set_new(arguments, "direct", json_false());
 	if (has(context, ARG_REQUEST_TIMEOUT))
 		json_object_set_new(
 			arguments, "timeout",

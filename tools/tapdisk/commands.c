@@ -108,12 +108,13 @@ command_open(struct control_call *call, json_t *arguments)
 	struct vbd_options disk = { 0 };
 	char image[IMAGE_NAME_MAX];
 	int read_only = daemon->options->read_only;
+	int direct = !daemon->options->no_direct;
 	int timeout_s = (int)daemon->options->timeout_s;
 	int r;
 
-	if (!control_unpack(call, arguments, "{s:s, s?b, s?i}", "image",
-			    &disk.image, "read_only", &read_only, "timeout",
-			    &timeout_s))
+	if (!control_unpack(call, arguments, "{s:s, s?b, s?b, s?i}", "image",
+			    &disk.image, "read_only", &read_only, "direct",
+			    &direct, "timeout", &timeout_s))
 		return;
 	if (timeout_s < 0)
 		r = reason_set(&reason, -EINVAL, "a time limit of %d s is none",
@@ -126,7 +127,7 @@ command_open(struct control_call *call, json_t *arguments)
 				 disk.image, image, sizeof(image), &reason);
 	if (r == 0) {
 		disk.image = image;
-		disk.flags = read_only ? TD_OPEN_RDONLY : 0;
+		disk.flags = options_open_flags(read_only, !direct);
 		disk.timeout_s = (unsigned int)timeout_s;
 		r = disk_open(daemon, &disk, &reason);
 	}

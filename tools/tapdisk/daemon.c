@@ -205,7 +205,8 @@ start(struct daemon *daemon, const struct driver_type *types,
 	char image[IMAGE_NAME_MAX];
 	struct vbd_options disk = {
 		.image = image,
-		.flags = options->read_only ? TD_OPEN_RDONLY : 0,
+		.flags = options_open_flags(options->read_only,
+					    options->no_direct),
 		.timeout_s = options->timeout_s,
 	};
 	int r;

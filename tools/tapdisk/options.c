@@ -127,6 +127,13 @@ take_tls(const char *text)
 	usage_error("--tls %s: must be off, on or require", text);
 }
 
+td_flag_t
+options_open_flags(bool read_only, bool no_direct)
+{
+	return (read_only ? TD_OPEN_RDONLY : 0u) |
+	       (no_direct ? TD_OPEN_NO_O_DIRECT : 0u);
+}
+
 int
 options_log_level(const char *word)
 {
@@ -187,6 +194,8 @@ flag_of(struct options *options, enum daemon_option_id id)
 	switch ((int)id) {
 	case DAEMON_OPTION_READ_ONLY:
 		return &options->read_only;
+	case DAEMON_OPTION_NO_DIRECT:
+		return &options->no_direct;
 	case DAEMON_OPTION_TLS_VERIFY_PEER:
 		return &options->tls_verify_peer;
 	case DAEMON_OPTION_DAEMON:

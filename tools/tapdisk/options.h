@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/tapdisk.h"
 #include "tools/common/pair.h"
 
 struct driver_type;
@@ -32,6 +33,7 @@ struct options {
 	int nbd_count;
 	const char *nbd_export; /* NULL: the disk's name */
 	bool read_only;
+	bool no_direct;
 	struct pair pair;
 	enum options_tls tls;
 	const char *tls_certificates;
@@ -54,6 +56,9 @@ struct options {
  * is for the help text. */
 void options_parse(struct options *options, int argc, char **argv,
 		   const struct driver_type *types);
+
+/* TD_OPEN_*, as an image is opened. */
+td_flag_t options_open_flags(bool read_only, bool no_direct);
 
 /* LOG_ERR for "error" ...; -EINVAL for another word. */
 int options_log_level(const char *word);
