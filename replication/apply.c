@@ -5,7 +5,8 @@
  *
  * AP1 Overlapping changes are applied in the order of the stream (W5); others
  *     in any order.
- * AP2 A flush, SYNCED and HANDOVER wait until all before them is applied.
+ * AP2 A flush, SYNCED and HANDOVER wait until all before them is applied; a
+ *     flush does not wait for digests, which change nothing.
  * AP3 What was received is applied also when the session ends meanwhile, but
  *     acknowledged only in its own (H0).
  * AP4 A change or flush that fails is acknowledged as failed after this
@@ -49,16 +50,25 @@ overlap(const struct apply_slot *a, const struct apply_slot *b)
 	       b->header.offset < a->header.offset + a->header.length;
 }
 
+static bool
+is_verify(const struct apply_slot *slot)
+{
+	return slot->header.type == WIRE_VERIFY;
+}
+
 /* AP1, AP2.  What is written and only wants a flush is applied. */
 static bool
 may_start(const struct apply_slot *slot)
 {
 	const struct apply_slot *earlier;
 
+	if (is_verify(slot) && !apply_verify_has_room(slot->replica))
+		return false;
 	list_for_each_entry (earlier, &slot->replica->apply.unfinished, entry) {
 		if (earlier == slot)
 			return true;
-		if (earlier->state == APPLY_FLUSHING)
+		if (earlier->state == APPLY_FLUSHING ||
+		    (slot->header.type == WIRE_FLUSH && is_verify(earlier)))
 			continue;
 		if (is_barrier(slot) ||
 		    (!is_barrier(earlier) && overlap(earlier, slot)))
@@ -215,6 +225,10 @@ start(struct apply_slot *slot)
 		want_flush(slot);
 		return;
 	}
+	if (is_verify(slot)) {
+		apply_verify_start(slot);
+		return;
+	}
 	slot->op = (struct image_op){
 		.op = is_zero(slot) ? TD_OP_WRITE_ZEROES : TD_OP_WRITE,
 		.offset = slot->header.offset,
@@ -246,6 +260,7 @@ check(struct replica *replica, const struct wire_header *header)
 	case WIRE_ZERO:
 	case WIRE_COPY:
 	case WIRE_COPY_ZERO:
+	case WIRE_VERIFY:
 		if (header->length > 0 && header->offset < size &&
 		    header->length <= size - header->offset &&
 		    header->offset % durable->sector_size == 0 &&
@@ -311,6 +326,12 @@ apply_accepted(struct apply_slot *slot, int status)
 	finish(slot, WIRE_ACK_DURABLE, status);
 }
 
+void
+apply_verified(struct apply_slot *slot, int status)
+{
+	finish(slot, WIRE_ACK_WRITTEN, status);
+}
+
 bool
 apply_is_idle(const struct replica *replica)
 {
@@ -329,6 +350,8 @@ apply_open(struct replica *replica)
 	INIT_LIST_HEAD(&apply->unfinished);
 	INIT_LIST_HEAD(&apply->written);
 	INIT_LIST_HEAD(&apply->flushing);
+	if (apply_verify_open(replica) < 0)
+		return -ENOMEM;
 	apply->slots = calloc(APPLY_SLOTS, sizeof(*apply->slots));
 	if (apply->slots == NULL)
 		return -ENOMEM;
@@ -346,6 +369,7 @@ apply_close(struct replica *replica)
 	struct apply *apply = &replica->apply;
 
 	assert(apply->slots == NULL || apply_is_idle(replica));
+	apply_verify_close(replica);
 	free(apply->slots);
 	apply->slots = NULL;
 }

@@ -166,6 +166,10 @@ take_piece(td_driver_t *driver, char *piece)
 		remus->options.link.insecure_network = true;
 		return 0;
 	}
+	if (strcmp(piece, "digest") == 0) {
+		remus->options.digest = true;
+		return 0;
+	}
 	if (equal == NULL && strstr(piece, "://") != NULL)
 		return take_url(driver, remus->peers, piece);
 	if (equal == NULL)

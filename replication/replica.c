@@ -376,6 +376,7 @@ on_advance(struct task *task)
 			replica_arbiter_advance(replica);
 		if (!replica->stepping)
 			resync_advance(replica);
+		verify_advance(replica);
 	}
 	if (!replica->stepping)
 		replica_advance_change(replica);
@@ -408,6 +409,8 @@ on_watch(struct timer *timer)
 		return;
 	if (resync_oldest(replica) < oldest)
 		oldest = resync_oldest(replica);
+	if (compare_oldest(replica) < oldest)
+		oldest = compare_oldest(replica);
 	if (oldest < replica->up_ns)
 		oldest = replica->up_ns;
 	if (now > oldest && now - oldest > limit)
@@ -545,12 +548,16 @@ open_link(struct replica *replica, struct reason *reason)
 static int
 open_parts(struct replica *replica)
 {
-	int r = mirror_open(replica);
+	int r = digester_open(&replica->digester, replica->loop);
 
+	if (r == 0)
+		r = mirror_open(replica);
 	if (r == 0)
 		r = apply_open(replica);
 	if (r == 0)
 		r = resync_open(replica);
+	if (r == 0)
+		r = verify_open(replica);
 	return r;
 }
 
@@ -568,6 +575,7 @@ init(struct replica *replica, td_driver_t *driver,
 	if (replica->options.retry_ms == 0)
 		replica->options.retry_ms = RETRY_MS;
 	image_io_init(&replica->io, replica->loop, td_image_below(driver));
+	INIT_LIST_HEAD(&replica->compares);
 	task_init(&replica->advance, replica->loop, on_advance);
 	timer_init(&replica->retry, replica->loop, on_retry);
 	timer_init(&replica->watch, replica->loop, on_watch);
@@ -639,6 +647,8 @@ replica_close(struct replica *replica)
 		resync_close(replica);
 		metadata_close(replica->metadata);
 	}
+	verify_close(replica);
+	digester_close(&replica->digester);
 	link_free(replica->link);
 	image_io_done(&replica->io);
 	free(replica);

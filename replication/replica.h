@@ -50,6 +50,7 @@ struct replica_options {
 	enum replica_on_loss on_loss;
 	unsigned int ack_limit_ms; /* the peer's disk hangs after; 0: 30000 */
 	unsigned int retry_ms;	   /* after a refusal; 0: 10000 */
+	bool digest;		   /* a resync skips what is equal by SHA-256 */
 	struct arbiter *arbiter;   /* taken, on failure too */
 	struct link_options link;
 };
@@ -71,7 +72,8 @@ void replica_leave(struct replica *replica, td_request_t treq);
 /* Requests of the guest: read, write, write-zeroes, discard, flush, status. */
 void replica_queue(struct replica *replica, td_request_t treq);
 
-/* "promote [--alone] [--force]", "demote", "resync [--discard]".  What takes
+/* "promote [--alone] [--force]", "demote", "resync [--discard]", "verify
+ * [--repair | --stop]".  What takes
  * longer is told in the status as "change" until it ends. */
 int replica_command(struct replica *replica, const char *command,
 		    struct json_t *result, struct reason *reason);

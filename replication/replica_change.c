@@ -564,7 +564,7 @@ command_resync(struct replica *replica, bool discard, struct reason *reason)
 /* --- commands --- */
 
 struct words {
-	bool alone, force, discard;
+	bool alone, force, discard, repair, stop;
 };
 
 static int
@@ -586,6 +586,10 @@ parse_words(const char *text, struct words *ret_words, struct reason *reason)
 			ret_words->force = true;
 		else if (strcmp(word, "--discard") == 0)
 			ret_words->discard = true;
+		else if (strcmp(word, "--repair") == 0)
+			ret_words->repair = true;
+		else if (strcmp(word, "--stop") == 0)
+			ret_words->stop = true;
 		else
 			return reason_set(reason, -EINVAL, "unknown word '%s'",
 					  word);
@@ -616,10 +620,12 @@ replica_command(struct replica *replica, const char *command,
 		r = command_demote(replica, reason);
 	else if (length == 6 && strncmp(command, "resync", length) == 0)
 		r = command_resync(replica, words.discard, reason);
+	else if (length == 6 && strncmp(command, "verify", length) == 0)
+		r = verify_command(replica, words.repair, words.stop, reason);
 	else
 		r = reason_set(reason, -EINVAL,
-			       "'%s' is no command: promote, demote and resync "
-			       "are",
+			       "'%s' is no command: promote, demote, resync "
+			       "and verify are",
 			       command);
 	if (r == 0 && result != NULL)
 		(void)json_object_set_new(

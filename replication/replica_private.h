@@ -10,18 +10,23 @@
  *   replica_status.c   what people and tools are told
  *   mirror.c           a primary's requests, here and on the peer
  *   resync.c           a source's copying, and the offer (M1)
+ *   compare.c          a range compared with the peer's, by digest
+ *   verify.c           all of the disk compared, by order
  *   apply.c            a target's messages
+ *   apply_verify.c     its answers to digests
  */
 #ifndef REPLICATION_REPLICA_PRIVATE_H
 #define REPLICATION_REPLICA_PRIVATE_H
 
 #include "core/loop.h"
 #include "core/reason.h"
+#include "replication/compare.h"
 #include "replication/copy_map.h"
 #include "replication/image_io.h"
 #include "replication/link.h"
 #include "replication/metadata.h"
 #include "replication/replica.h"
+#include "replication/verify.h"
 
 enum replica_state {
 	/* primary */
@@ -102,6 +107,7 @@ struct mirror {
 
 enum resync_copy_state {
 	COPY_FREE,
+	COPY_COMPARING, /* by digest: perhaps nothing is to be copied */
 	COPY_BARRING, /* waits for writes of its range; new ones wait for it */
 	COPY_READING,
 	COPY_SENT,
@@ -111,6 +117,7 @@ struct resync_copy {
 	enum resync_copy_state state;
 	struct replica *replica; /* borrowed */
 	uint64_t offset, length;
+	struct compare compare;
 	struct image_op read;
 	struct link_send send;
 	uint64_t begun_ns; /* when it was sent */
@@ -146,6 +153,7 @@ struct resync {
 	uint64_t total_bytes; /* of this resync */
 	uint64_t done_bytes;  /* of them; what guests add may exceed it */
 	uint64_t copied_bytes, zeroed_bytes; /* in this life, for the status */
+	uint64_t equal_bytes;		     /* the same: by digest */
 	uint64_t begun_ns;
 };
 
@@ -172,6 +180,15 @@ struct apply_slot {
 	struct image_op op;
 };
 
+/* A digest being answered. */
+struct apply_digest {
+	struct apply_slot *slot; /* borrowed; NULL: free */
+	struct digest digest;
+	void *buffer; /* owned, of the pool: WIRE_VERIFY_MAX */
+};
+
+#define APPLY_DIGESTS 2
+
 struct apply {
 	struct list_head free, unfinished;
 	unsigned int waiting;
@@ -181,6 +198,7 @@ struct apply {
 	bool flush_running;
 	bool deaf;		  /* we leave: what comes now is unproven */
 	struct apply_slot *slots; /* owned: APPLY_SLOTS */
+	struct apply_digest digests[APPLY_DIGESTS];
 	uint64_t copied_bytes, zeroed_bytes; /* in this life */
 };
 
@@ -278,9 +296,12 @@ struct replica {
 
 	bool spoil; /* F2, F3: to be marked not consistent */
 
+	struct digester digester;
+	struct list_head compares; /* under way */
 	struct mirror mirror;
 	struct resync resync;
 	struct apply apply;
+	struct verify verify;
 };
 
 /* --- replica.c --- */
@@ -440,5 +461,14 @@ bool apply_is_idle(const struct replica *replica);
 void apply_spoiled(struct replica *replica);
 /* What replica_accept() began has ended. */
 void apply_accepted(struct apply_slot *slot, int status);
+/* What apply_verify_start() began has ended: 0, -EILSEQ, or why not. */
+void apply_verified(struct apply_slot *slot, int status);
+
+/* --- apply_verify.c --- */
+
+int apply_verify_open(struct replica *replica);
+void apply_verify_close(struct replica *replica);
+bool apply_verify_has_room(const struct replica *replica);
+void apply_verify_start(struct apply_slot *slot);
 
 #endif

@@ -271,6 +271,8 @@ replica_status(const struct replica *replica, struct json_t *object)
 	    number(resync->copied_bytes + apply->copied_bytes));
 	set(object, "resync_zeroed_bytes",
 	    number(resync->zeroed_bytes + apply->zeroed_bytes));
+	set(object, "verify", verify_json(replica));
+	set(object, "resync_equal_bytes", number(resync->equal_bytes));
 	set(object, "change",
 	    replica->opening
 		    ? json_string("open")

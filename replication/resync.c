@@ -13,7 +13,9 @@
  *     if the image knows its holes: the scout asks for them ahead of the
  *     copies, and a region that is written to while it counts as zero no
  *     longer does.
- * RS4 SYNCED is sent when nothing is marked or under way, and every write that
+ * RS4 With `digest` a region is compared before it is copied, under the same
+ *     exclusion (compare.h); what the peer has already is not sent.
+ * RS5 SYNCED is sent when nothing is marked or under way, and every write that
  *     ended before the peer was a member is acknowledged as done there.  Those
  *     that it acknowledged as received lie before SYNCED in the stream, which
  *     the target applies in order.
@@ -249,6 +251,39 @@ copy_try_read(struct resync_copy *copy)
 	image_io_start(&replica->io, &copy->read);
 }
 
+/* RS4.  It may be that the peer cannot read what it is to be given. */
+static void
+on_compared(struct compare *compare, enum compare_result result, int error)
+{
+	struct resync_copy *copy =
+		container_of(compare, struct resync_copy, compare);
+	struct replica *replica = copy->replica;
+	struct resync *resync = &replica->resync;
+
+	switch (result) {
+	case COMPARE_EQUAL:
+		resync->done_bytes += copy->length;
+		resync->equal_bytes += copy->length;
+		copy_free(copy);
+		pump(replica);
+		return;
+	case COMPARE_DIFFERENT:
+	case COMPARE_REFUSED:
+		if (!resync->running || !replica_in_session(replica))
+			break;
+		copy->state = COPY_BARRING;
+		copy_try_read(copy);
+		return;
+	case COMPARE_UNREADABLE:
+		if (resync->running)
+			read_failed(copy, error);
+		break;
+	case COMPARE_LOST:
+		break;
+	}
+	copy_give_up(copy);
+}
+
 /* Bytes from `offset` on that are all known to be zero, or all not. */
 static uint64_t
 alike(const struct resync *resync, uint64_t offset, uint64_t max)
@@ -277,6 +312,13 @@ copy_begin(struct resync_copy *copy, uint64_t offset)
 	resync->cursor = offset + copy->length;
 	if (zero) {
 		copy_send(copy, WIRE_COPY_ZERO);
+		return;
+	}
+	if (replica->options.digest && compare_is_possible(replica)) {
+		copy->state = COPY_COMPARING;
+		copy->compare.on_done = on_compared;
+		compare_start(replica, &copy->compare, copy->offset,
+			      copy->length, copy->buffer);
 		return;
 	}
 	copy->state = COPY_BARRING;
@@ -324,7 +366,11 @@ pump(struct replica *replica)
 static void
 on_pump(struct task *task)
 {
-	pump(container_of(task, struct replica, resync.pump));
+	struct replica *replica =
+		container_of(task, struct replica, resync.pump);
+
+	compare_poke(replica);
+	pump(replica);
 }
 
 static void
@@ -347,6 +393,8 @@ resync_admits(const struct replica *replica, uint64_t offset, uint64_t length)
 {
 	const struct resync *resync = &replica->resync;
 
+	if (!compare_admits(replica, offset, length))
+		return false;
 	if (!resync->running)
 		return true;
 	for (int i = 0; i < RESYNC_COPIES; i++) {
@@ -458,6 +506,7 @@ resync_end(struct replica *replica)
 		if (resync->copy[i].state == COPY_BARRING)
 			copy_give_up(&resync->copy[i]);
 	}
+	compare_end(replica);
 	mirror_unbar(replica);
 }
 
@@ -562,7 +611,7 @@ resync_advance(struct replica *replica)
 	}
 	if (replica->mirror.ahead_alone == 0 &&
 	    replica->mirror.local_alone == 0 && replica_may_offer(replica))
-		send_synced(replica); /* RS4 */
+		send_synced(replica); /* RS5 */
 }
 
 /* --- life --- */

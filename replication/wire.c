@@ -50,6 +50,7 @@ static const struct rule rules[] = {
 	[WIRE_COPY_ZERO] = { "copy-zero", 0, 0, true, 0 },
 	[WIRE_SYNCED] = { "synced", 1, WIRE_SYNCED_MAX, false, 0 },
 	[WIRE_HANDOVER] = { "handover", 0, 0, false, 0 },
+	[WIRE_VERIFY] = { "verify", WIRE_DIGEST, WIRE_DIGEST, true, 0 },
 };
 
 static const struct rule *
@@ -80,6 +81,8 @@ wire_payload(const struct wire_header *header)
 {
 	if (header->type == WIRE_ZERO || header->type == WIRE_COPY_ZERO)
 		return 0;
+	if (header->type == WIRE_VERIFY)
+		return WIRE_DIGEST;
 	return header->length;
 }
 
@@ -154,6 +157,11 @@ check_fields(const struct wire_header *header, struct reason *reason)
 				  "%llu, which is no range",
 				  rule->name, header->length,
 				  (unsigned long long)header->offset);
+	if (header->type == WIRE_VERIFY && header->length > WIRE_VERIFY_MAX)
+		return reason_set(reason, -EPROTO,
+				  "the peer sent a %s of %u bytes; %u are "
+				  "allowed",
+				  rule->name, header->length, WIRE_VERIFY_MAX);
 	return 0;
 }
 

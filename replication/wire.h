@@ -25,9 +25,14 @@
 #define WIRE_ID		 16 /* bytes of a disk's or replica's id */
 #define WIRE_NONCE	 32
 #define WIRE_MAC	 32
-#define WIRE_TEXT_MAX	 512 /* bytes of a sentence, without a NUL */
-#define WIRE_ACKS_MAX	 256 /* acknowledgements in one message */
-#define WIRE_FEATURES	 0u  /* incompatible ones that we know */
+#define WIRE_TEXT_MAX	 512	      /* bytes of a sentence, without a NUL */
+#define WIRE_ACKS_MAX	 256	      /* acknowledgements in one message */
+#define WIRE_FEATURES	 0u	      /* incompatible ones that we know */
+#define WIRE_DIGEST	 32	      /* bytes of a digest: SHA-256 */
+#define WIRE_VERIFY_MAX	 (256u << 10) /* bytes of a range that it is of */
+
+/* Compatible ones: what a peer that has it may be sent. */
+#define WIRE_FEATURE_VERIFY 0x1u
 
 struct reason;
 
@@ -52,6 +57,8 @@ enum wire_type {
 	WIRE_COPY_ZERO,	 /* as WIRE_ZERO, from a resync */
 	WIRE_SYNCED,	 /* M1: struct wire_synced */
 	WIRE_HANDOVER,	 /* M6: the sender has become secondary */
+	WIRE_VERIFY,	 /* offset, length, digest of what the sender has
+			  * there; -EILSEQ: the receiver has other bytes */
 };
 
 /* How the sender of a write wants it acknowledged; final is WIRE_ACK_WRITTEN
@@ -78,7 +85,7 @@ struct wire_header {
 };
 
 /* Bytes of payload that follow the header: `length`, except for WIRE_ZERO and
- * WIRE_COPY_ZERO, which have none. */
+ * WIRE_COPY_ZERO, which have none, and WIRE_VERIFY with WIRE_DIGEST. */
 uint32_t wire_payload(const struct wire_header *header);
 bool wire_is_sequenced(enum wire_type type);
 const char *wire_type_name(enum wire_type type);

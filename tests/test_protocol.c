@@ -5,6 +5,8 @@
  */
 #include "tests/test.h"
 
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,15 +102,27 @@ test_the_page_has_the_numbers_of_the_code(void **state)
 		unsigned long value;
 	} numbers[] = {
 #define NUMBER(name) { "| `" #name "` | ", name }
-		NUMBER(WIRE_MAGIC),	  NUMBER(WIRE_VERSION_MIN),
-		NUMBER(WIRE_VERSION_MAX), NUMBER(WIRE_HEADER),
-		NUMBER(WIRE_PAYLOAD_MAX), NUMBER(WIRE_HELLO_PREFIX),
-		NUMBER(WIRE_HELLO_MAX),	  NUMBER(WIRE_SYNCED_MAX),
-		NUMBER(WIRE_BEGIN_BYTES), NUMBER(WIRE_ACK_BYTES),
-		NUMBER(WIRE_ACKS_MAX),	  NUMBER(WIRE_TEXT_MAX),
-		NUMBER(WIRE_MAC),	  NUMBER(WIRE_NONCE),
-		NUMBER(WIRE_ID),	  NUMBER(WIRE_FEATURES),
-		NUMBER(LINK_WINDOW_MAX),  NUMBER(HISTORY_MAX),
+		NUMBER(WIRE_MAGIC),
+		NUMBER(WIRE_VERSION_MIN),
+		NUMBER(WIRE_VERSION_MAX),
+		NUMBER(WIRE_HEADER),
+		NUMBER(WIRE_PAYLOAD_MAX),
+		NUMBER(WIRE_HELLO_PREFIX),
+		NUMBER(WIRE_HELLO_MAX),
+		NUMBER(WIRE_SYNCED_MAX),
+		NUMBER(WIRE_BEGIN_BYTES),
+		NUMBER(WIRE_ACK_BYTES),
+		NUMBER(WIRE_ACKS_MAX),
+		NUMBER(WIRE_TEXT_MAX),
+		NUMBER(WIRE_MAC),
+		NUMBER(WIRE_NONCE),
+		NUMBER(WIRE_ID),
+		NUMBER(WIRE_FEATURES),
+		NUMBER(LINK_WINDOW_MAX),
+		NUMBER(HISTORY_MAX),
+		NUMBER(WIRE_DIGEST),
+		NUMBER(WIRE_VERIFY_MAX),
+		NUMBER(WIRE_FEATURE_VERIFY),
 	};
 
 	(void)state;
@@ -160,6 +174,11 @@ assert_payload_rule(enum wire_type type, const char *text)
 	header.length = 1;
 	if (wire_payload(&header) == 0) { /* a range without one */
 		assert_int_equal(bounds[1], 0);
+		return;
+	}
+	if (wire_payload(&header) != header.length) { /* always the same */
+		assert_int_equal(bounds[0], wire_payload(&header));
+		assert_int_equal(bounds[1], wire_payload(&header));
 		return;
 	}
 	for (unsigned int length = 0; length <= 2 * WIRE_PAYLOAD_MAX;
@@ -224,6 +243,7 @@ test_the_example_of_a_hello_is_one(void **state)
 	static struct wire_hello hello = {
 		.version_min = 1,
 		.version_max = 1,
+		.features_compatible = WIRE_FEATURE_VERIFY,
 		.header_length = WIRE_HEADER,
 		.role = WIRE_SECONDARY,
 		.sector_size = 512,
@@ -288,6 +308,32 @@ test_the_example_of_acknowledgements_is_one(void **state)
 	assert_example("ack", bytes, sizeof(bytes));
 }
 
+static void
+test_the_example_of_a_verify_is_one(void **state)
+{
+	unsigned char bytes[WIRE_HEADER + WIRE_DIGEST];
+	static unsigned char data[4096];
+	struct wire_header header = {
+		.type = WIRE_VERIFY,
+		.session = 0x1122334455667788,
+		.sequence = 4,
+		.epoch = 7,
+		.offset = 65536,
+		.length = sizeof(data),
+		.credits = 512,
+		.acknowledged = 2,
+	};
+
+	(void)state;
+	memset(data, 'a', sizeof(data));
+	assert_int_equal(gnutls_hash_fast(GNUTLS_DIG_SHA256, data, sizeof(data),
+					  bytes + WIRE_HEADER),
+			 0);
+	header.payload_crc = wire_crc(bytes + WIRE_HEADER, WIRE_DIGEST);
+	wire_encode(&header, bytes);
+	assert_example("verify", bytes, sizeof(bytes));
+}
+
 int
 main(void)
 {
@@ -296,6 +342,7 @@ main(void)
 		cmocka_unit_test(test_fields_follow_each_other_without_a_gap),
 		cmocka_unit_test(test_the_page_has_the_types_of_the_code),
 		cmocka_unit_test(test_the_example_of_a_write_is_one),
+		cmocka_unit_test(test_the_example_of_a_verify_is_one),
 		cmocka_unit_test(test_the_example_of_a_hello_is_one),
 		cmocka_unit_test(test_the_example_of_a_proof_is_one),
 		cmocka_unit_test(test_the_example_of_a_begin_is_one),

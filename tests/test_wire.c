@@ -120,7 +120,7 @@ test_impossible_headers_are_refused_in_words(void **state)
 		{ 0, 4, 0x54534b51, "does not speak" },
 		{ 4, 2, 0, "unknown type 0" },
 		{ 4, 2, 31, "unknown type 31" },
-		{ 4, 2, 39, "unknown type 39" },
+		{ 4, 2, 63, "unknown type 63" },
 		{ 4, 2, 65535, "unknown type 65535" },
 		{ 6, 2, 0x4, "unknown flags" },
 		{ 16, 8, 0, "sequence number 0" },
@@ -181,6 +181,10 @@ test_each_type_has_its_own_shape(void **state)
 		{ WIRE_SYNCED, 1, WIRE_SYNCED_MAX, 0 },
 		{ WIRE_SYNCED, 1, WIRE_SYNCED_MAX + 1, -EPROTO },
 		{ WIRE_HANDOVER, 1, 0, 0 },
+		{ WIRE_VERIFY, 1, WIRE_VERIFY_MAX, 0 },
+		{ WIRE_VERIFY, 1, WIRE_VERIFY_MAX + 1, -EPROTO },
+		{ WIRE_VERIFY, 1, 0, -EPROTO },
+		{ WIRE_VERIFY, 0, 512, -EPROTO },
 	};
 
 	(void)state;
@@ -197,7 +201,7 @@ test_each_type_has_its_own_shape(void **state)
 }
 
 static void
-test_zeroes_have_a_length_and_no_payload(void **state)
+test_ranges_without_their_bytes_have_other_payloads(void **state)
 {
 	struct wire_header header = { .type = WIRE_ZERO, .length = 1 << 20 };
 
@@ -205,6 +209,8 @@ test_zeroes_have_a_length_and_no_payload(void **state)
 	assert_int_equal(wire_payload(&header), 0);
 	header.type = WIRE_COPY_ZERO;
 	assert_int_equal(wire_payload(&header), 0);
+	header.type = WIRE_VERIFY;
+	assert_int_equal(wire_payload(&header), WIRE_DIGEST);
 	header.type = WIRE_WRITE;
 	assert_int_equal(wire_payload(&header), 1 << 20);
 }
@@ -566,7 +572,8 @@ main(void)
 		cmocka_unit_test(test_any_flipped_bit_of_a_header_is_noticed),
 		cmocka_unit_test(test_impossible_headers_are_refused_in_words),
 		cmocka_unit_test(test_each_type_has_its_own_shape),
-		cmocka_unit_test(test_zeroes_have_a_length_and_no_payload),
+		cmocka_unit_test(
+			test_ranges_without_their_bytes_have_other_payloads),
 		cmocka_unit_test(
 			test_low_bits_are_widened_to_the_nearest_number),
 		cmocka_unit_test(test_acknowledgements_survive_the_way),

@@ -113,6 +113,25 @@ print_resync(const json_t *resync)
 		printf("  trouble     %s\n", text_of(resync, "trouble"));
 }
 
+static void
+print_verify(const json_t *verify)
+{
+	bool running = strcmp(text_of(verify, "state"), "running") == 0;
+	json_int_t bad = integer_of(verify, "different_bytes") +
+			 integer_of(verify, "unreadable_bytes");
+	char rate[RATE_MAX], size[SIZE_TEXT_MAX];
+
+	size_text(size, (uint64_t)bad);
+	printf("  verify      %s, %d %%", text_of(verify, "state"),
+	       percent_of(verify));
+	if (running)
+		printf(", %s", is_true(verify, "waiting")
+				       ? "waits until the two are in sync"
+				       : rate_text(rate, verify));
+	printf(", %s%s\n", bad > 0 ? size : "no difference",
+	       bad > 0 ? " differed or could not be read" : "");
+}
+
 /* --- status --- */
 
 static void
@@ -184,6 +203,8 @@ pair_print(const json_t *replica)
 	print_failover(json_object_get(replica, "failover"));
 	if (json_is_object(json_object_get(replica, "resync")))
 		print_resync(json_object_get(replica, "resync"));
+	if (json_is_object(json_object_get(replica, "verify")))
+		print_verify(json_object_get(replica, "verify"));
 	print_change(replica);
 	print_peer(json_object_get(replica, "link"));
 	print_arbiter(json_object_get(replica, "arbiter"));

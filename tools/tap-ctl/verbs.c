@@ -40,6 +40,9 @@ const struct arg_row arg_rows[ARG_COUNT] = {
 		       "take the loss of what this copy lacks" },
 	[ARG_DISCARD] = { 0, "discard", "local",
 			  "give up what only this host wrote" },
+	[ARG_REPAIR] = { 0, "repair-from", "local",
+			 "copy to the peer what differs" },
+	[ARG_STOP] = { 0, "stop", NULL, "end the one that is under way" },
 	[ARG_JSON] = { 0, "json", NULL, "print JSON" },
 	[ARG_DEBUG] = { 0, "debug", NULL,
 			"show what is said to a tapdisk and by it" },
@@ -159,6 +162,15 @@ const struct verb verbs[] = {
 		  "wrote alone, --discard\nlocal on one of the two, which "
 		  "must be secondary, makes it a copy of the\nother.\n",
 	  .run = verb_resync },
+	{ .name = "verify",
+	  .summary = "compare the two replicas while the disk is in use",
+	  .args = { DISK, ARG_REPAIR, ARG_STOP, ARG_LIMIT },
+	  .help = "Ask it of the primary.  It prints the ranges that differ, "
+		  "and ends with 1 if\nthere are any that were not "
+		  "repaired.\n\n"
+		  "Example:\n"
+		  "  tap-ctl verify -n vm1\n",
+	  .run = verb_verify },
 	{ .name = "metadata",
 	  .summary = "look at a replica's metadata file, off line",
 	  .operands_min = 2,

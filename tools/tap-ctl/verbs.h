@@ -43,6 +43,8 @@ enum arg {
 	ARG_ALONE,
 	ARG_LOSS,
 	ARG_DISCARD,
+	ARG_REPAIR,
+	ARG_STOP,
 	ARG_JSON,
 	ARG_DEBUG,
 	ARG_RUN_DIR,
@@ -171,6 +173,7 @@ int verb_spawn(struct context *context);
 int verb_stats(struct context *context);
 int verb_status(struct context *context);
 int verb_unpause(struct context *context);
+int verb_verify(struct context *context);
 int verb_log_level(struct context *context);
 
 /* watch.c: status --watch */

@@ -280,5 +280,6 @@ const struct control_command daemon_commands[] = {
 	{ "stats", command_stats },
 	{ "status", command_status },
 	{ "unpause", command_unpause },
+	{ "verify", pair_verify },
 	{ NULL, NULL },
 };

@@ -147,6 +147,7 @@ const char *pair_role(const struct daemon *daemon);
 void pair_promote(struct control_call *call, json_t *arguments);
 void pair_demote(struct control_call *call, json_t *arguments);
 void pair_resync(struct control_call *call, json_t *arguments);
+void pair_verify(struct control_call *call, json_t *arguments);
 
 /* --- commands.c --- */
 

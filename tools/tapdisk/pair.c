@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * pair.c - what the daemon tells of a replicated disk, and what it can be
- * ordered to do with it: promote, demote, resync.
+ * ordered to do with it: promote, demote, resync, verify.
  *
  * The replica itself is an image of the stack; it is reached by its type only,
  * with the words of its driver.
@@ -153,4 +153,16 @@ pair_resync(struct control_call *call, json_t *arguments)
 
 	if (control_unpack(call, arguments, "{s?b}", "discard", &discard))
 		order(call, discard ? "resync --discard" : "resync");
+}
+
+void
+pair_verify(struct control_call *call, json_t *arguments)
+{
+	int repair = 0, stop = 0;
+
+	if (control_unpack(call, arguments, "{s?b, s?b}", "repair", &repair,
+			   "stop", &stop))
+		order(call, stop     ? "verify --stop"
+			    : repair ? "verify --repair"
+				     : "verify");
 }
