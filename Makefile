@@ -59,7 +59,13 @@ test: ## install what is missing, build, and run every test
 
 sim: $(B)/tests/sim/sim ## simulate pairs (SEEDS=1000 FROM=1, or SEED=n TRACE=1)
 	@$< --from $(or $(SEED),$(FROM),1) --seeds $(if $(SEED),1,$(or \
-		$(SEEDS),1000)) $(if $(TRACE),--trace)
+		$(SEEDS),1000)) $(if $(TRACE),--trace) \
+		$(if $(WITHOUT),--without $(WITHOUT))
+
+soak: $(B)/tests/sim/sim ## simulate at length (SEEDS=200000 FROM=1 STEPS=5)
+	@$< --list tests/sim/regressions
+	@$< --explore $(or $(STEPS),5)
+	@$< --from $(or $(FROM),1) --seeds $(or $(SEEDS),200000)
 
 bench: ## measure against nbdkit and QEMU (ROUNDS=9 SECONDS=2 CHECK=)
 	@tests/install-deps
@@ -99,7 +105,7 @@ fuzzers: $(FUZZERS)
 tidied: $(patsubst %.c,$(B)/%.tidy,$(shell git ls-files '*.c' 2>/dev/null))
 
 .PHONY: all tests deps demo test bench fuzz lint fmt install clean help where \
-	sim fuzzers tidied FORCE
+	sim soak fuzzers tidied FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:

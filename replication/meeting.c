@@ -314,7 +314,8 @@ meeting_decide(const struct meeting_side *we, const struct meeting_side *peer,
 	if (!we->consistent && !peer->consistent)
 		return refuse(&pair,
 			      "neither replica is consistent: promote the "
-			      "better one with --force");
+			      "better one with --force, a primary after "
+			      "tap-ctl demote");
 	switch (relation) {
 	case RELATION_EQUAL:
 		return decide_equal(&pair);

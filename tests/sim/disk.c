@@ -5,6 +5,12 @@
  * An operation takes its time; a write is there when it begins, or when it
  * ends, or in parts if the host dies in between.  Two changes of one sector
  * that are under way together break A4: the disk may do them in any order.
+ *
+ * A read that flips a bit returns what nobody wrote.  No checksum lies below
+ * the replica, so what a read makes up is, for whoever asked, the content: a
+ * guest gets it, and a copy carries it to the other host, protected from then
+ * on.  So the oracle asks that exactly such bytes, in the sector that they
+ * were read from, are all that may differ or be read: no more, nowhere else.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,6 +27,12 @@ struct operation {
 	uint64_t mark; /* of a flush */
 	bool changes;
 	bool applied;
+};
+
+struct flip {
+	struct flip *next; /* owned */
+	uint64_t sector;
+	unsigned char bytes[SIM_SECTOR];
 };
 
 static bool
@@ -54,11 +66,74 @@ apply_partly(struct operation *operation)
 					   ? treq->buf + (size_t)i * SIM_SECTOR
 					   : NULL;
 
-		if (sim_chance(0.5))
+		if (sim_chance(STREAM_DISK, 0.5))
 			(void)medium_write(
 				&operation->node->disk, from, SIM_SECTOR,
 				(treq->sec + (uint64_t)i) * SIM_SECTOR);
 	}
+}
+
+/* --- lies --- */
+
+static void
+flip(struct operation *operation)
+{
+	const td_request_t *treq = &operation->treq;
+	uint64_t number = sim_below(STREAM_DISK, (uint64_t)treq->secs);
+	unsigned char *bytes = (unsigned char *)treq->buf + number * SIM_SECTOR;
+	struct flip *made_up = calloc(1, sizeof(*made_up));
+
+	if (made_up == NULL)
+		abort();
+	operation->node->flips--;
+	sim->befell[FAULT_FLIP]++;
+	bytes[sim_below(STREAM_DISK, SIM_SECTOR)] ^=
+		(unsigned char)(1u << sim_below(STREAM_DISK, 8));
+	made_up->sector = treq->sec + number;
+	memcpy(made_up->bytes, bytes, SIM_SECTOR);
+	made_up->next = sim->flips;
+	sim->flips = made_up;
+	world_say("%s: the disk reads sector %llu wrongly",
+		  operation->node->name, (unsigned long long)made_up->sector);
+}
+
+bool
+disk_made_up(uint64_t sector, const unsigned char *bytes)
+{
+	for (const struct flip *one = sim->flips; one != NULL;
+	     one = one->next) {
+		if (one->sector == sector &&
+		    memcmp(one->bytes, bytes, SIM_SECTOR) == 0)
+			return true;
+	}
+	return false;
+}
+
+void
+disk_done(struct world *world)
+{
+	while (world->flips != NULL) {
+		struct flip *next = world->flips->next;
+
+		free(world->flips);
+		world->flips = next;
+	}
+}
+
+/* --- the end of an operation --- */
+
+static int
+fail(struct operation *operation, enum sim_fault fault, int error)
+{
+	const td_request_t *treq = &operation->treq;
+
+	sim->befell[fault]++;
+	world_say("%s: the disk fails op %d of %d sectors at %llu: %s",
+		  operation->node->name, treq->op, treq->secs,
+		  (unsigned long long)treq->sec, strerror(-error));
+	if (operation->changes && !operation->applied)
+		apply_partly(operation);
+	return error;
 }
 
 static int
@@ -67,16 +142,13 @@ finish(struct operation *operation)
 	struct node *node = operation->node;
 	const td_request_t *treq = &operation->treq;
 
-	if (node->errors > 0 && sim_chance(0.3)) {
+	if (node->errors > 0 && sim_chance(STREAM_DISK, 0.3)) {
 		node->errors--;
-		sim->faults[FAULT_EIO]++;
-		world_say("%s: the disk fails op %d of %d sectors at %llu",
-			  node->name, treq->op, treq->secs,
-			  (unsigned long long)treq->sec);
-		if (operation->changes && !operation->applied)
-			apply_partly(operation);
-		return -EIO;
+		return fail(operation, FAULT_EIO, -EIO);
 	}
+	if (sim->now_ns < node->full_until_ns && treq->op == TD_OP_WRITE &&
+	    sim_chance(STREAM_DISK, 0.5))
+		return fail(operation, FAULT_FULL, -ENOSPC);
 	if (operation->changes && !operation->applied)
 		apply(operation);
 	else if (treq->op == TD_OP_READ)
@@ -85,6 +157,9 @@ finish(struct operation *operation)
 				  treq->sec * SIM_SECTOR);
 	else if (treq->op == TD_OP_FLUSH)
 		medium_flush(&node->disk, operation->mark);
+	if (treq->op == TD_OP_READ && node->flips > 0 &&
+	    sim_chance(STREAM_DISK, 0.3))
+		flip(operation);
 	return 0;
 }
 
@@ -130,11 +205,14 @@ duration(const struct node *node, int op)
 
 	if (op == TD_OP_FLUSH)
 		spread = 3 * NS_PER_MS;
-	if (sim_chance(0.02))
+	if (sim_chance(STREAM_DISK, 0.02))
 		spread = 30 * NS_PER_MS;
-	base += (uint64_t)(sim_random() * (double)spread);
+	base += (uint64_t)(sim_random(STREAM_DISK) * (double)spread);
 	if (sim->now_ns < node->slow_until_ns)
-		base += sim_below(node->slow_until_ns - sim->now_ns);
+		base += sim_below(STREAM_DISK,
+				  node->slow_until_ns - sim->now_ns);
+	if (sim->now_ns < node->hang_until_ns)
+		base += node->hang_until_ns - sim->now_ns;
 	return base;
 }
 
@@ -146,7 +224,7 @@ sim_queue(td_driver_t *driver, td_request_t treq)
 
 	if (!node_acts(node))
 		return;
-	if (sim_chance(0.003)) {
+	if (sim_chance(STREAM_DISK, 0.003)) {
 		td_complete_request(treq, -EBUSY);
 		return;
 	}
@@ -159,7 +237,7 @@ sim_queue(td_driver_t *driver, td_request_t treq)
 	operation->mark = medium_mark(&node->disk);
 	if (operation->changes) {
 		check_overlap(operation);
-		if (sim_chance(0.3))
+		if (sim_chance(STREAM_DISK, 0.3))
 			apply(operation);
 	}
 	list_add_tail(&operation->entry, &node->operations);
@@ -193,7 +271,7 @@ disk_dies(struct node *node, bool power)
 	struct operation *operation, *spare;
 
 	list_for_each_entry_safe (operation, spare, &node->operations, entry) {
-		double what = sim_random();
+		double what = sim_random(STREAM_DISK);
 
 		if (operation->changes && !operation->applied) {
 			if (what < 0.33)
@@ -205,7 +283,7 @@ disk_dies(struct node *node, bool power)
 		free(operation);
 	}
 	if (power)
-		medium_crash_random(&node->disk, &sim->random);
+		medium_crash_random(&node->disk, &sim->random[STREAM_DISK]);
 }
 
 static int

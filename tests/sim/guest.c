@@ -6,7 +6,8 @@
  * write's times the disk's sectors, and the sector's own.  So what is found
  * says who wrote it and where it belongs.
  *
- * G1  A request is done once, then released once.
+ * G1  A request is done once, then released once.  One that ended is buried,
+ *     not freed, so that a second end is seen.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,8 +22,15 @@ struct guest_request {
 	uint64_t id;
 	uint64_t first, count; /* sectors */
 	uint64_t event;	       /* the oracle's clock at the beginning */
+	uint64_t ns;	       /* the time then */
 	uint64_t *versions;    /* owned: of a read's sectors then */
-	bool done;
+	bool done, buried;
+};
+
+const char *const sim_guest_names[GUEST_COUNT] = {
+	[GUEST_RANDOM] = "random",	   [GUEST_ZIPF] = "zipf",
+	[GUEST_SEQUENTIAL] = "sequential", [GUEST_OVERLAPPING] = "overlapping",
+	[GUEST_FLUSHING] = "flushing",	   [GUEST_DISCARDING] = "discarding",
 };
 
 static uint64_t
@@ -69,12 +77,23 @@ guest_is_writing(uint64_t sector, uint64_t value)
 }
 
 static void
-guest_free(struct guest_request *request)
+bury(struct guest_request *request)
 {
-	list_del(&request->entry);
+	list_move_tail(&request->entry, &sim->graves);
+	request->buried = true;
 	free(request->request.buffer);
 	free(request->versions);
-	free(request);
+	request->request.buffer = NULL;
+	request->versions = NULL;
+}
+
+void
+guest_done(struct world *world)
+{
+	struct guest_request *request, *spare;
+
+	list_for_each_entry_safe (request, spare, &world->graves, entry)
+		free(request);
 }
 
 /* --- answers --- */
@@ -106,6 +125,7 @@ succeeded(struct guest_request *request)
 
 	oracle_answers(node);
 	if (request->request.op == TD_OP_READ) {
+		oracle_reader(node, request->event, request->ns);
 		check_read(request);
 		return;
 	}
@@ -130,8 +150,10 @@ on_done(struct request *base, int result)
 
 	if (!node_is_live(node))
 		return;
-	if (request->done)
+	if (request->done || request->buried) {
 		world_fail("%s: a request ended twice", node->name);
+		return;
+	}
 	request->done = true;
 	node->outstanding--;
 	world_say("%s: %s %llu ends: %d", node->name, name_of(request),
@@ -154,10 +176,13 @@ on_release(struct request *base)
 
 	if (!node_is_live(request->node))
 		return;
-	if (!request->done)
-		world_fail("%s: a request was released before its end",
+	if (!request->done || request->buried) {
+		world_fail("%s: a request was released before its end, or "
+			   "twice",
 			   request->node->name);
-	guest_free(request);
+		return;
+	}
+	bury(request);
 }
 
 void
@@ -166,36 +191,73 @@ guest_dies(struct node *node)
 	struct guest_request *request, *spare;
 
 	list_for_each_entry_safe (request, spare, &node->requests, entry)
-		guest_free(request);
+		bury(request);
 	node->outstanding = 0;
 	node->issue_ns = UINT64_MAX;
 }
 
 /* --- requests --- */
 
+/* Of a hundred requests: writes, zeroes, discards, reads; flushes the rest. */
+static const struct habit {
+	double write, zero, discard, read;
+	double hot; /* anywhere else than in a place that all like */
+	double sequence;
+	uint64_t place; /* sectors of that place */
+	uint64_t most;	/* sectors of a request */
+} habits[GUEST_COUNT] = {
+	[GUEST_RANDOM] = { 55, 7, 6, 22, 0, 0, 0, 24 },
+	[GUEST_ZIPF] = { 60, 5, 5, 22, 0, 0, 0, 16 },
+	[GUEST_SEQUENTIAL] = { 70, 5, 3, 15, 0, 0.95, 0, 64 },
+	[GUEST_OVERLAPPING] = { 60, 10, 5, 18, 0.9, 0.05, 24, 16 },
+	[GUEST_FLUSHING] = { 45, 3, 3, 14, 0.3, 0.3, 32, 16 },
+	[GUEST_DISCARDING] = { 30, 20, 25, 17, 0.3, 0.3, 64, 32 },
+};
+
 static int
 choose_op(void)
 {
-	double what = sim_random();
+	const struct habit *habit = &habits[sim->guest];
+	double what = 100 * sim_random(STREAM_GUEST);
 
-	return what < 0.55   ? TD_OP_WRITE
-	       : what < 0.62 ? TD_OP_WRITE_ZEROES
-	       : what < 0.68 ? TD_OP_DISCARD
-	       : what < 0.90 ? TD_OP_READ
-			     : TD_OP_FLUSH;
+	if ((what -= habit->write) < 0)
+		return TD_OP_WRITE;
+	if ((what -= habit->zero) < 0)
+		return TD_OP_WRITE_ZEROES;
+	if ((what -= habit->discard) < 0)
+		return TD_OP_DISCARD;
+	return what < habit->read ? TD_OP_READ : TD_OP_FLUSH;
+}
+
+/* Few sectors get most of it: by the cube. */
+static uint64_t
+zipf(void)
+{
+	double where = sim_random(STREAM_GUEST);
+
+	return (uint64_t)(where * where * where * (double)SIM_SECTORS);
 }
 
 /* Anywhere, in a place that all like, or where the last one ended. */
 static void
 choose_range(struct guest_request *request)
 {
+	const struct habit *habit = &habits[sim->guest];
 	struct node *node = request->node;
-	double where = sim_random();
+	double where = sim_random(STREAM_GUEST);
 
-	request->count = 1 + sim_below(sim_chance(0.05) ? 512 : 24);
-	request->first = where < 0.4   ? sim_below(SIM_SECTORS)
-			 : where < 0.7 ? sim_below(32)
-				       : node->cursor;
+	request->count =
+		1 + sim_below(STREAM_GUEST, sim_chance(STREAM_GUEST, 0.05)
+						    ? 512
+						    : habit->most);
+	if (where < habit->hot)
+		request->first = sim_below(STREAM_GUEST, habit->place);
+	else if (where < habit->hot + habit->sequence)
+		request->first = node->cursor;
+	else
+		request->first = sim->guest == GUEST_ZIPF
+					 ? zipf()
+					 : sim_below(STREAM_GUEST, SIM_SECTORS);
 	if (request->count > SIM_SECTORS - request->first)
 		request->count = SIM_SECTORS - request->first;
 	node->cursor = (request->first + request->count) % SIM_SECTORS;
@@ -228,23 +290,27 @@ note(struct guest_request *request)
 	}
 }
 
-static void
-submit(struct node *node)
+static struct guest_request *
+request_new(struct node *node, int op)
 {
 	struct guest_request *request = calloc(1, sizeof(*request));
-	size_t length;
 
 	if (request == NULL)
 		abort();
 	request->node = node;
-	request->request.op = choose_op();
+	request->request.op = op;
 	request->id = ++sim->next_id;
 	request->event = sim->events;
-	if (request->request.op != TD_OP_FLUSH)
-		choose_range(request);
-	length = request->count * SIM_SECTOR;
-	if (changes_data(request) && sim_chance(0.1))
-		request->request.flags = REQUEST_FUA;
+	request->ns = sim->now_ns;
+	return request;
+}
+
+static void
+submit(struct guest_request *request)
+{
+	struct node *node = request->node;
+	size_t length = request->count * SIM_SECTOR;
+
 	request->request.offset = request->first * SIM_SECTOR;
 	request->request.length = length;
 	request->request.buffer =
@@ -267,13 +333,31 @@ submit(struct node *node)
 }
 
 void
+guest_submit(struct node *node, int op, uint64_t first, uint64_t count)
+{
+	struct guest_request *request = request_new(node, op);
+
+	request->first = first;
+	request->count = count;
+	submit(request);
+}
+
+void
 guest_issue(struct node *node)
 {
-	node->issue_ns =
-		sim->now_ns +
-		sim_below(sim_chance(0.2) ? 200 * NS_PER_MS : 30 * NS_PER_MS);
-	if (!node_admits(node))
+	struct guest_request *request;
+
+	node->issue_ns = sim->now_ns +
+			 sim_below(STREAM_GUEST, sim_chance(STREAM_GUEST, 0.2)
+							 ? 200 * NS_PER_MS
+							 : 30 * NS_PER_MS);
+	if (sim->quiet || !node_admits(node) ||
+	    node->outstanding >= SIM_OUTSTANDING)
 		return;
-	if (node->outstanding < SIM_OUTSTANDING)
-		submit(node);
+	request = request_new(node, choose_op());
+	if (request->request.op != TD_OP_FLUSH)
+		choose_range(request);
+	if (changes_data(request) && sim_chance(STREAM_GUEST, 0.1))
+		request->request.flags = REQUEST_FUA;
+	submit(request);
 }

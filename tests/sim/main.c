@@ -3,196 +3,301 @@
  * sim: many seeds, each a story of two replicas; see sim.h.
  *
  *   sim [--from SEED] [--seeds COUNT]   prints what happened; status 1 and the
- *                                       first failed seed's trace if any fails
- *   sim --trace --from SEED             tells one seed's story
+ *                                       first failed seed's trace, whole and
+ *                                       shrunk, if any fails
+ *   sim --trace --from SEED [--without FAULT,...]
+ *                                       tells one seed's story
+ *   sim --explore STEPS                 all schedules of up to so many steps
+ *   sim --schedule STEP,... [--variant N] [--trace]    one of them
+ *   sim --list FILE                     seeds and schedules that once failed
  *
  * Seeds run in children, some in each: dead nodes leave their memory behind,
  * and an assertion of the product ends a child, not the run.
  */
-#include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "core/log.h"
+#include "tests/sim/run.h"
 #include "tests/sim/sim.h"
 
-#define BATCH	   8
-#define SEED_S	   120 /* a seed that takes longer hangs */
-#define FAILED_MAX 20  /* then it is enough */
+#define FAILED_MAX 20 /* then it is enough */
+#define LINE_MAX   512
 
-/* Shared with the children. */
-struct tally {
-	uint64_t seed; /* the one that runs */
-	uint64_t passed;
-	bool failed;
-	char why[512];
-	uint64_t writes, acked, reads, flushes, failures, timelines;
-	uint64_t simulated_ns;
-	uint64_t faults[FAULT_COUNT];
+/* --- a failure --- */
+
+static void
+tell(const struct story *story)
+{
+	log_set_level(LOG_DEBUG);
+	(void)run_stories(story, 1, true);
+	log_set_level(LOG_CRIT);
+}
+
+static void
+print_without(const struct story *story)
+{
+	const char *separator = " WITHOUT=";
+
+	for (int i = 0; i < SIM_FAULTS; i++) {
+		if (story->left_out[i]) {
+			printf("%s%d", separator, i);
+			separator = ",";
+		}
+	}
+	printf("\n");
+}
+
+static void
+explain(const struct story *story)
+{
+	struct story small = *story;
+
+	if (story->schedule[0] != '\0') {
+		printf("the trace of schedule %s, variant %u:\n",
+		       story->schedule, story->variant);
+		tell(story);
+		return;
+	}
+	printf("the trace of seed %llu:\n", (unsigned long long)story->seed);
+	tell(story);
+	printf("shrinking seed %llu\n", (unsigned long long)story->seed);
+	if (run_shrink(&small)) {
+		printf("the shrunk trace:\n");
+		tell(&small);
+	}
+	printf("again: make sim SEED=%llu TRACE=1\n",
+	       (unsigned long long)story->seed);
+	printf("shrunk: make sim SEED=%llu TRACE=1",
+	       (unsigned long long)story->seed);
+	print_without(&small);
+}
+
+/* --- many --- */
+
+struct run {
+	unsigned int failed;
+	struct story first; /* that failed */
 };
 
-static struct tally *tally;
-
 static void
-run_seed(uint64_t seed, bool trace)
+note_failure(struct run *run, const struct story *story)
 {
-	struct world *world;
+	const struct tally *tally = run_tally();
 
-	tally->seed = seed;
-	(void)alarm(SEED_S);
-	world = world_new(seed, trace);
-	script_run();
-	tally->writes += world->writes;
-	tally->acked += world->acked;
-	tally->reads += world->reads;
-	tally->flushes += world->flushes;
-	tally->failures += world->failures;
-	tally->timelines += (uint64_t)world->views;
-	tally->simulated_ns += world->now_ns;
-	for (int i = 0; i < FAULT_COUNT; i++)
-		tally->faults[i] += world->faults[i];
-	tally->failed = world->failed;
-	if (world->failed)
-		(void)snprintf(tally->why, sizeof(tally->why), "%s",
-			       world->why);
+	if (story->schedule[0] != '\0')
+		printf("schedule %s, variant %u, FAILED: %s\n", story->schedule,
+		       story->variant, tally->why);
 	else
-		tally->passed++;
-	world_free(world);
-}
-
-/* From `seed` to `end` at most.  Returns the first that was not run. */
-static uint64_t
-run_batch(uint64_t seed, uint64_t end, bool trace)
-{
-	pid_t child;
-	int status = 0;
-
-	if (end > seed + BATCH)
-		end = seed + BATCH;
-	tally->failed = false;
-	tally->seed = seed;
+		printf("seed %llu FAILED: %s\n",
+		       (unsigned long long)story->seed, tally->why);
 	(void)fflush(stdout);
-	child = fork();
-	if (child < 0) {
-		perror("fork");
-		exit(2);
-	}
-	if (child == 0) {
-		for (; seed < end && !tally->failed; seed++)
-			run_seed(seed, trace);
-		(void)fflush(NULL);
-		_exit(0); /* what the dead left behind is no leak */
-	}
-	if (waitpid(child, &status, 0) < 0)
-		exit(2);
-	if (WIFSIGNALED(status) || WEXITSTATUS(status) != 0) {
-		tally->failed = true;
-		(void)snprintf(tally->why, sizeof(tally->why),
-			       "it ended by %s %d",
-			       WIFSIGNALED(status) ? "signal" : "status",
-			       WIFSIGNALED(status) ? WTERMSIG(status)
-						   : WEXITSTATUS(status));
-	}
-	return tally->failed ? tally->seed + 1 : end;
+	if (run->failed++ == 0)
+		run->first = *story;
 }
 
 static void
-print_tally(double seconds)
+run_all(struct run *run, const struct story *stories, size_t count)
 {
-	printf("%" PRIu64 " seeds passed, %.1f a second, %.0f simulated "
-	       "minutes in %.1f s\n",
-	       tally->passed, (double)tally->passed / seconds,
-	       (double)tally->simulated_ns / 60e9, seconds);
-	printf("writes %" PRIu64 " (%" PRIu64 " acknowledged), reads %" PRIu64
-	       ", flushes %" PRIu64 ", failed requests %" PRIu64
-	       ", timelines %" PRIu64 "\n",
-	       tally->writes, tally->acked, tally->reads, tally->flushes,
-	       tally->failures, tally->timelines);
-	printf("faults:");
-	for (int i = 0; i < FAULT_COUNT; i++)
-		printf(" %s %" PRIu64 "%s", sim_fault_names[i],
-		       tally->faults[i], i + 1 < FAULT_COUNT ? "," : "\n");
+	while (count > 0 && run->failed < FAILED_MAX) {
+		size_t done = run_stories(stories, count, false);
+
+		if (run_tally()->failed)
+			note_failure(run, &stories[done - 1]);
+		stories += done;
+		count -= done;
+	}
 }
 
-static double
-now_s(void)
+static int
+end(const struct run *run)
 {
-	struct timespec now;
+	unsigned int unknown = run_print();
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+	if (run->failed > 0) {
+		printf("%u failed\n", run->failed);
+		explain(&run->first);
+	}
+	return run->failed > 0 || unknown > 0;
+}
+
+static int
+run_seeds(uint64_t from, uint64_t count)
+{
+	static struct story stories[RUN_BATCH];
+	struct run run = { .failed = 0 };
+
+	while (count > 0 && run.failed < FAILED_MAX) {
+		size_t some = count < RUN_BATCH ? (size_t)count : RUN_BATCH;
+
+		for (size_t i = 0; i < some; i++)
+			stories[i] = (struct story){ .seed = from++ };
+		run_all(&run, stories, some);
+		count -= some;
+	}
+	return end(&run);
+}
+
+static int
+run_explore(unsigned int steps)
+{
+	static struct story stories[RUN_BATCH];
+	struct run run = { .failed = 0 };
+	size_t some = 0;
+
+	for (unsigned int length = 1; length <= steps; length++) {
+		for (uint64_t i = 0;; i++) {
+			struct story *story = &stories[some];
+
+			*story = (struct story){ .seed = i };
+			if (!explore_name(length, i / EXPLORE_VARIANTS,
+					  story->schedule,
+					  sizeof(story->schedule)))
+				break;
+			story->variant = (unsigned int)(i % EXPLORE_VARIANTS);
+			if (++some < RUN_BATCH)
+				continue;
+			run_all(&run, stories, some);
+			some = 0;
+			if (run.failed >= FAILED_MAX)
+				return end(&run);
+		}
+	}
+	run_all(&run, stories, some);
+	return end(&run);
+}
+
+/* --- the list of what once failed --- */
+
+/* "seed N", "seed N without N,...", "schedule VARIANT STEP,...".  False if it
+ * is none of them; a comment leaves *ret_any false. */
+static bool
+parse_line(char *line, struct story *ret_story, bool *ret_any)
+{
+	char *without;
+	int at = 0;
+
+	*ret_story = (struct story){ .seed = 0 };
+	line[strcspn(line, "#\n")] = '\0';
+	*ret_any = line[strspn(line, " \t")] != '\0';
+	if (!*ret_any)
+		return true;
+	if (strncmp(line, "seed ", 5) == 0) {
+		without = strstr(line, " without ");
+		ret_story->seed = strtoull(line + 5, NULL, 10);
+		return without == NULL ||
+		       run_parse_without(ret_story, without + 9);
+	}
+	if (sscanf(line, "schedule %u %n", &ret_story->variant, &at) != 1)
+		return false;
+	line[at + (int)strcspn(line + at, "\t")] = '\0';
+	while (at > 0 && strlen(line) > 0 && line[strlen(line) - 1] == ' ')
+		line[strlen(line) - 1] = '\0';
+	(void)snprintf(ret_story->schedule, sizeof(ret_story->schedule), "%s",
+		       line + at);
+	return explore_parse(ret_story->schedule);
+}
+
+static int
+run_list(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	struct run run = { .failed = 0 };
+	struct story story;
+	char line[LINE_MAX];
+	bool any;
+
+	if (file == NULL) {
+		perror(path);
+		return 2;
+	}
+	while (fgets(line, sizeof(line), file) != NULL) {
+		if (!parse_line(line, &story, &any)) {
+			(void)fprintf(stderr, "%s: '%s' is no story\n", path,
+				      line);
+			(void)fclose(file);
+			return 2;
+		}
+		if (any)
+			run_all(&run, &story, 1);
+	}
+	(void)fclose(file);
+	return end(&run);
+}
+
+/* --- the command line --- */
+
+static int
+run_one(const struct story *story)
+{
+	const struct tally *tally = run_tally();
+
+	tell(story);
+	printf("%s %llu%s%s %s%s\n",
+	       story->schedule[0] != '\0' ? "schedule" : "seed",
+	       (unsigned long long)story->seed,
+	       story->schedule[0] != '\0' ? " " : "", story->schedule,
+	       tally->failed ? "FAILED: " : "passed",
+	       tally->failed ? tally->why : "");
+	return tally->failed;
 }
 
 static int
 usage(void)
 {
 	(void)fprintf(stderr,
-		      "usage: sim [--from SEED] [--seeds COUNT] [--trace]\n");
+		      "usage: sim [--from SEED] [--seeds COUNT] [--trace]"
+		      " [--without N,...]\n"
+		      "       sim --explore STEPS\n"
+		      "       sim --schedule STEP,... [--variant N]\n"
+		      "       sim --list FILE\n");
 	return 2;
-}
-
-static int
-run_all(uint64_t from, uint64_t count)
-{
-	uint64_t seed = from, first = 0;
-	unsigned int failed = 0;
-	double begun = now_s();
-
-	while (seed < from + count && failed < FAILED_MAX) {
-		seed = run_batch(seed, from + count, false);
-		if (!tally->failed)
-			continue;
-		if (failed++ == 0)
-			first = tally->seed;
-		printf("seed %" PRIu64 " FAILED: %s\n", tally->seed,
-		       tally->why);
-	}
-	if (failed > 0) {
-		log_set_level(LOG_DEBUG);
-		printf("the story of seed %" PRIu64 ":\n", first);
-		(void)run_batch(first, first + 1, true);
-	}
-	print_tally(now_s() - begun);
-	if (failed > 0)
-		printf("%u seeds failed; again: make sim SEED=%" PRIu64
-		       " TRACE=1\n",
-		       failed, first);
-	return failed > 0;
 }
 
 int
 main(int argc, char **argv)
 {
-	uint64_t from = 1, count = 1000;
+	struct story story = { .seed = 1 };
+	const char *list = NULL;
+	unsigned int explore = 0;
+	uint64_t count = 1000;
 	bool trace = false;
 
 	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--trace") == 0)
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+
+		if (strcmp(argv[i], "--trace") == 0) {
 			trace = true;
-		else if (strcmp(argv[i], "--from") == 0 && i + 1 < argc)
-			from = strtoull(argv[++i], NULL, 10);
-		else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc)
-			count = strtoull(argv[++i], NULL, 10);
-		else
+			continue;
+		}
+		if (value == NULL)
+			return usage();
+		i++;
+		if (strcmp(argv[i - 1], "--from") == 0)
+			story.seed = strtoull(value, NULL, 10);
+		else if (strcmp(argv[i - 1], "--seeds") == 0)
+			count = strtoull(value, NULL, 10);
+		else if (strcmp(argv[i - 1], "--explore") == 0)
+			explore = (unsigned int)strtoul(value, NULL, 10);
+		else if (strcmp(argv[i - 1], "--variant") == 0)
+			story.variant = (unsigned int)strtoul(value, NULL, 10);
+		else if (strcmp(argv[i - 1], "--list") == 0)
+			list = value;
+		else if (strcmp(argv[i - 1], "--schedule") == 0 &&
+			 explore_parse(value))
+			(void)snprintf(story.schedule, sizeof(story.schedule),
+				       "%s", value);
+		else if (strcmp(argv[i - 1], "--without") != 0 ||
+			 !run_parse_without(&story, value))
 			return usage();
 	}
-	tally = mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (tally == MAP_FAILED)
-		return 2;
-	log_set_level(LOG_CRIT);
-	if (!trace)
-		return run_all(from, count);
-	log_set_level(LOG_DEBUG);
-	(void)run_batch(from, from + 1, true);
-	printf("seed %" PRIu64 " %s%s\n", from,
-	       tally->failed ? "FAILED: " : "passed",
-	       tally->failed ? tally->why : "");
-	return tally->failed;
+	run_prepare();
+	if (list != NULL)
+		return run_list(list);
+	if (explore > 0)
+		return run_explore(explore);
+	if (trace || story.schedule[0] != '\0')
+		return run_one(&story);
+	return run_seeds(story.seed, count);
 }

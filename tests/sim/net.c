@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * net - see sim.h: a transport whose network delays, breaks and goes deaf.
+ * net - see sim.h: two transports, each over a network of its own that delays,
+ * breaks and goes deaf.
  *
  * A connection is a stream each way.  What a cut direction carries is held, as
  * by a kernel that sends again, and comes when it is healed; what a broken
@@ -38,14 +39,16 @@ struct end {
 	struct node *node; /* NULL: not there, or not any more */
 	struct transport_context context;
 	struct list_head sends; /* that have not left */
-	uint64_t leave_ns, arrive_ns;
+	uint64_t leave_ns, arrive_ns, healed_ns;
 	uint64_t sent, taken; /* parcels from, and by, this end */
+	bool deaf;	      /* what is sent to it is lost from now on */
 };
 
 /* Owned by the net until it ends. */
 struct connection {
 	struct list_head entry;
 	struct end end[2]; /* 0: who called */
+	int fabric;
 	bool broken;
 };
 
@@ -55,6 +58,7 @@ struct parcel {
 	enum parcel_kind kind;
 	struct end *to;
 	int from; /* the node that sent it; -1: nobody's network */
+	int fabric;
 	int error;
 	struct wire_header header;
 	unsigned char *payload; /* owned */
@@ -64,6 +68,7 @@ struct parcel {
 struct sim_acceptor {
 	struct acceptor acceptor;
 	struct node *node;
+	int fabric;
 };
 
 static struct end *
@@ -124,7 +129,7 @@ delay(void)
 	const struct net *net = &sim->net;
 
 	return net->latency_ns +
-	       (uint64_t)(sim_random() * (double)net->jitter_ns);
+	       (uint64_t)(sim_random(STREAM_NET) * (double)net->jitter_ns);
 }
 
 /* Over the network, in order behind all that went there before. */
@@ -140,6 +145,7 @@ post(enum parcel_kind kind, struct end *from)
 	to->arrive_ns = due;
 	parcel = parcel_new(kind, to, from->node->index, due);
 	parcel->number = from->sent++;
+	parcel->fabric = from->connection->fabric;
 	insert(parcel);
 	return parcel;
 }
@@ -162,7 +168,8 @@ static void
 end_init(struct end *end, struct connection *connection, struct node *node,
 	 const struct transport_context *context)
 {
-	end->channel.transport = &transport_sim;
+	end->channel.transport =
+		connection->fabric == 0 ? &transport_sim : &transport_alt;
 	end->connection = connection;
 	end->node = node;
 	if (context != NULL)
@@ -171,18 +178,18 @@ end_init(struct end *end, struct connection *connection, struct node *node,
 }
 
 static struct channel *
-sim_connect(const struct transport_context *context, const char *address,
-	    const struct channel_events *events, void *owner,
-	    struct reason *reason)
+connect_over(int fabric, const struct transport_context *context,
+	     const char *address, const struct channel_events *events,
+	     void *owner)
 {
 	struct connection *connection = calloc(1, sizeof(*connection));
 	struct node *node = node_of(context->loop);
 	struct end *end;
 
-	(void)reason;
 	if (connection == NULL)
 		abort();
 	list_add_tail(&connection->entry, &sim->net.connections);
+	connection->fabric = fabric;
 	end = &connection->end[0];
 	end_init(end, connection, node, context);
 	end_init(&connection->end[1], connection, NULL, NULL);
@@ -196,24 +203,61 @@ sim_connect(const struct transport_context *context, const char *address,
 }
 
 static struct acceptor *
-sim_listen(const struct transport_context *context, const char *address,
-	   void (*on_accept)(struct acceptor *, struct channel *), void *owner,
-	   struct reason *reason)
+listen_on(int fabric, const struct transport_context *context,
+	  const char *address,
+	  void (*on_accept)(struct acceptor *, struct channel *), void *owner)
 {
 	struct sim_acceptor *acceptor = calloc(1, sizeof(*acceptor));
 
-	(void)reason;
 	if (acceptor == NULL)
 		abort();
-	acceptor->acceptor.transport = &transport_sim;
+	acceptor->acceptor.transport =
+		fabric == 0 ? &transport_sim : &transport_alt;
 	acceptor->acceptor.on_accept = on_accept;
 	acceptor->acceptor.owner = owner;
 	(void)snprintf(acceptor->acceptor.address,
 		       sizeof(acceptor->acceptor.address), "%s", address);
+	acceptor->fabric = fabric;
 	acceptor->node = node_of(context->loop);
-	acceptor->node->acceptor = acceptor;
+	acceptor->node->acceptor[fabric] = acceptor;
 	/* what on_accept takes needs surroundings, too */
 	return &acceptor->acceptor;
+}
+
+static struct channel *
+sim_connect(const struct transport_context *context, const char *address,
+	    const struct channel_events *events, void *owner,
+	    struct reason *reason)
+{
+	(void)reason;
+	return connect_over(0, context, address, events, owner);
+}
+
+static struct channel *
+alt_connect(const struct transport_context *context, const char *address,
+	    const struct channel_events *events, void *owner,
+	    struct reason *reason)
+{
+	(void)reason;
+	return connect_over(1, context, address, events, owner);
+}
+
+static struct acceptor *
+sim_listen(const struct transport_context *context, const char *address,
+	   void (*on_accept)(struct acceptor *, struct channel *), void *owner,
+	   struct reason *reason)
+{
+	(void)reason;
+	return listen_on(0, context, address, on_accept, owner);
+}
+
+static struct acceptor *
+alt_listen(const struct transport_context *context, const char *address,
+	   void (*on_accept)(struct acceptor *, struct channel *), void *owner,
+	   struct reason *reason)
+{
+	(void)reason;
+	return listen_on(1, context, address, on_accept, owner);
 }
 
 static void
@@ -222,8 +266,8 @@ sim_stop(struct acceptor *base)
 	struct sim_acceptor *acceptor =
 		container_of(base, struct sim_acceptor, acceptor);
 
-	if (acceptor->node->acceptor == acceptor)
-		acceptor->node->acceptor = NULL;
+	if (acceptor->node->acceptor[acceptor->fabric] == acceptor)
+		acceptor->node->acceptor[acceptor->fabric] = NULL;
 	free(acceptor);
 }
 
@@ -237,7 +281,7 @@ sim_send(struct channel *channel, struct channel_send *send)
 		return;
 	if (end->leave_ns < sim->now_ns)
 		end->leave_ns = sim->now_ns;
-	end->leave_ns += sim_below(20 * NS_PER_US);
+	end->leave_ns += sim_below(STREAM_NET, 20 * NS_PER_US);
 	insert(parcel_new(PARCEL_LEAVE, end, -1, end->leave_ns));
 }
 
@@ -276,6 +320,16 @@ const struct transport transport_sim = {
 	.is_private = sim_is_private,
 };
 
+const struct transport transport_alt = {
+	.scheme = "alt",
+	.listen = alt_listen,
+	.stop = sim_stop,
+	.connect = alt_connect,
+	.send = sim_send,
+	.close = sim_close,
+	.is_private = sim_is_private,
+};
+
 /* --- arrivals --- */
 
 static void
@@ -283,6 +337,7 @@ take_call(struct end *end)
 {
 	struct end *caller = other(end);
 	struct node *node;
+	struct sim_acceptor *listener;
 	struct acceptor *acceptor;
 
 	if (caller->node == NULL)
@@ -293,11 +348,12 @@ take_call(struct end *end)
 		tell_closed(caller, -ETIMEDOUT, SYN_LIMIT_NS);
 		return;
 	}
-	if (node->acceptor == NULL) {
+	listener = node->acceptor[end->connection->fabric];
+	if (listener == NULL) {
 		tell_closed(caller, -ECONNREFUSED, delay());
 		return;
 	}
-	acceptor = &node->acceptor->acceptor;
+	acceptor = &listener->acceptor;
 	end->node = node;
 	end->context = caller->context;
 	end->context.loop = node->loop;
@@ -371,6 +427,9 @@ arrive(struct parcel *parcel)
 {
 	struct end *end = parcel->to;
 
+	if (end->node != NULL)
+		cover(end->node);
+
 	if (parcel->kind == PARCEL_LEAVE) {
 		leave(end);
 		return true;
@@ -383,8 +442,10 @@ arrive(struct parcel *parcel)
 	if (!is_there(end) ||
 	    (end->connection->broken && parcel->kind != PARCEL_CLOSED))
 		return true;
+	if (end->deaf && parcel->kind == PARCEL_MESSAGE)
+		return true;
 	if (parcel->number != UINT64_MAX && !end->connection->broken &&
-	    parcel->number != end->taken)
+	    !end->deaf && parcel->number != end->taken)
 		return false; /* N1 */
 	if (parcel->kind == PARCEL_OPENED)
 		end->channel.events->on_open(&end->channel);
@@ -406,7 +467,8 @@ net_run(struct net *net)
 		if (parcel->due_ns > sim->now_ns)
 			break;
 		list_del(&parcel->entry);
-		if (parcel->from >= 0 && net->cut[parcel->from]) {
+		if (parcel->from >= 0 &&
+		    net->cut[parcel->fabric][parcel->from]) {
 			list_add_tail(&parcel->entry, &net->held);
 		} else if (arrive(parcel)) {
 			parcel_free(parcel);
@@ -427,6 +489,7 @@ net_next(const struct net *net)
 
 /* --- faults --- */
 
+/* Over all networks. */
 void
 net_reset(struct net *net)
 {
@@ -443,24 +506,56 @@ net_reset(struct net *net)
 }
 
 void
-net_cut(struct net *net, int from, bool cut)
+net_cut(struct net *net, int fabric, int from, bool cut)
 {
 	struct parcel *parcel, *spare;
 
-	net->cut[from] = cut;
+	net->cut[fabric][from] = cut;
 	list_for_each_entry_safe (parcel, spare, &net->held, entry) {
-		if (parcel->from == from && !cut) {
+		if (parcel->fabric == fabric && parcel->from == from && !cut) {
 			list_del(&parcel->entry);
 			parcel->due_ns = sim->now_ns + delay();
+			if (parcel->due_ns < parcel->to->healed_ns)
+				parcel->due_ns = parcel->to->healed_ns;
+			parcel->to->healed_ns = parcel->due_ns;
 			insert(parcel);
 		}
+	}
+}
+
+/* Connections stay open, and nothing gets through them any more. */
+void
+net_drop(struct net *net)
+{
+	struct connection *connection;
+
+	list_for_each_entry (connection, &net->connections, entry) {
+		connection->end[0].deaf = true;
+		connection->end[1].deaf = true;
 	}
 }
 
 bool
 net_is_whole(const struct net *net)
 {
-	return !net->cut[0] && !net->cut[1];
+	for (int fabric = 0; fabric < SIM_FABRICS; fabric++) {
+		if (net->cut[fabric][0] || net->cut[fabric][1])
+			return false;
+	}
+	return true;
+}
+
+bool
+net_is_idle(const struct net *net)
+{
+	const struct parcel *parcel;
+
+	list_for_each_entry (parcel, &net->parcels, entry) {
+		if (parcel->kind == PARCEL_MESSAGE &&
+		    wire_is_sequenced(parcel->header.type))
+			return false;
+	}
+	return list_empty(&net->held);
 }
 
 void
@@ -479,7 +574,8 @@ net_node_dies(struct net *net, struct node *node, bool power)
 			end->node = NULL;
 		}
 	}
-	node->acceptor = NULL;
+	for (int fabric = 0; fabric < SIM_FABRICS; fabric++)
+		node->acceptor[fabric] = NULL;
 }
 
 void

@@ -40,6 +40,7 @@ struct cell {
 struct view {
 	uint64_t timeline;
 	uint64_t forked[SIM_NODES]; /* event at which a node left it; 0: not */
+	uint64_t forked_ns[SIM_NODES]; /* and when that was */
 	struct cell cell[SIM_SECTORS];
 };
 
@@ -80,9 +81,13 @@ oracle_value(const struct node *node, const unsigned char *bytes,
 	memcpy(&value, bytes, sizeof(value));
 	for (size_t at = 0; at < SIM_SECTOR; at += sizeof(again)) {
 		memcpy(&again, bytes + at, sizeof(again));
-		if (again != value)
-			world_fail("%s: sector %" PRIu64 " is torn", node->name,
-				   sector);
+		if (again == value)
+			continue;
+		if (disk_made_up(sector, bytes))
+			return SIM_MADE_UP;
+		world_fail("%s: sector %" PRIu64 " is torn", node->name,
+			   sector);
+		return value;
 	}
 	return value;
 }
@@ -168,6 +173,11 @@ forget_unflushed(struct cell *cell)
 		add_maybe(cell, cell->known[i].value);
 	if (cell->wild)
 		cell->loose = true;
+	/* Which of them it is, no order tells any more. */
+	if (cell->knowns > 1) {
+		cell->known[0] = cell->known[cell->knowns - 1];
+		cell->knowns = 1;
+	}
 	cell->version = sim->events;
 }
 
@@ -198,6 +208,7 @@ begin_fork(struct view *view, struct node *node)
 	}
 	memcpy(view->cell, parent->cell, sizeof(view->cell));
 	parent->forked[node->index] = ++sim->events;
+	parent->forked_ns[node->index] = sim->now_ns;
 	for (uint64_t i = 0; i < SIM_SECTORS; i++) {
 		view->cell[i].version = sim->events;
 		if (last->flags & HISTORY_FORCED)
@@ -211,8 +222,14 @@ oracle_durable(struct node *node)
 	uint64_t timeline = node_timeline(node);
 	struct view *view;
 
-	if (timeline == 0 || find_view(timeline) != NULL)
+	if (timeline == 0)
 		return;
+	view = find_view(timeline);
+	if (view != NULL) {
+		/* It is back: the operator gave up what it went on with. */
+		view->forked[node->index] = 0;
+		return;
+	}
 	if (sim->views == SIM_VIEWS) {
 		world_fail("more than %d timelines", SIM_VIEWS);
 		return;
@@ -246,6 +263,14 @@ oracle_answers(struct node *node)
 	node->fuzzy = false;
 }
 
+/* One that is being copied over. */
+static bool
+is_given_up(const struct node *node)
+{
+	return node->durable.role == METADATA_SECONDARY &&
+	       !node->durable.consistent;
+}
+
 void
 oracle_author(struct node *node, uint64_t event)
 {
@@ -260,10 +285,116 @@ oracle_author(struct node *node, uint64_t event)
 		world_fail("A8: %s answers its guest on the timeline on which "
 			   "%s is the primary",
 			   node->name, peer->name);
+	if (is_given_up(peer))
+		return;
 	if (view->forked[peer->index] != 0 && view->forked[peer->index] < event)
 		world_fail("A3: %s completes what it was asked after %s had "
 			   "gone on from the same timeline",
 			   node->name, peer->name);
+}
+
+/* A8: a primary whose part was taken by another may not see it for as long as
+ * a dead connection goes unnoticed, and no longer. */
+void
+oracle_reader(struct node *node, uint64_t event, uint64_t ns)
+{
+	const struct node *peer = node_peer(node);
+	const struct view *view = view_of(node);
+	uint64_t limit = SIM_DEAD_NS + SIM_DEAD_NS / 2;
+
+	if (view == NULL || view->forked[peer->index] == 0 ||
+	    view->forked[peer->index] >= event || is_given_up(peer))
+		return;
+	if (ns > view->forked_ns[peer->index] + limit)
+		world_fail("A8: %s answers a read, %llu ms after %s had gone "
+			   "on from the same timeline",
+			   node->name,
+			   (unsigned long long)((ns -
+						 view->forked_ns[peer->index]) /
+						NS_PER_MS),
+			   peer->name);
+}
+
+/* --- members --- */
+
+/* The peer has accepted that it is in sync, and nobody has gone on alone. */
+static bool
+has_member(const struct node *node)
+{
+	const struct node *peer = node_peer(node);
+	bool may_be = false;
+
+	for (int i = 0; i < METADATA_PEERS; i++)
+		may_be = may_be || node->durable.peer[i].may_be_synced;
+	return may_be && peer->has_durable && peer->durable.consistent &&
+	       peer->durable.role == METADATA_SECONDARY &&
+	       node_timeline(peer) == node_timeline(node);
+}
+
+/* A1: what is acknowledged is there, now: not only when somebody looks. */
+static void
+check_there(const struct node *node, const struct node *where,
+	    const unsigned char *disk, const struct cell *cell, uint64_t sector,
+	    uint64_t value)
+{
+	uint64_t is = oracle_value(where, disk + sector * SIM_SECTOR, sector);
+
+	if (is == value || is == SIM_MADE_UP || cell->murky || cell->loose ||
+	    has_maybe(cell, is) || guest_is_writing(sector, is))
+		return;
+	world_fail("A1: %s acknowledges write %" PRIu64 " of sector %" PRIu64
+		   ", and %s has write %" PRIu64,
+		   node->name, value / SIM_SECTORS, sector, where->name,
+		   is / SIM_SECTORS);
+}
+
+static void
+check_members(const struct node *node, const struct cell *cell, uint64_t sector,
+	      uint64_t value)
+{
+	const struct node *peer = node_peer(node);
+	bool durable = strcmp(sim->ack, "durable") == 0;
+
+	check_there(node, node, node->disk.current, cell, sector, value);
+	if (!has_member(node) || strcmp(sim->ack, "received") == 0 ||
+	    peer->fuzzy)
+		return;
+	check_there(node, peer,
+		    durable ? peer->disk.durable : peer->disk.current, cell,
+		    sector, value);
+}
+
+/* A flush that came at `event` is done: what was acknowledged before it is
+ * durable, or something later is. */
+static void
+check_durable(const struct node *node, const struct node *where,
+	      const struct cell *cell, uint64_t sector, uint64_t event)
+{
+	const unsigned char *bytes = where->disk.durable + sector * SIM_SECTOR;
+	int first = cell->knowns - 1;
+	uint64_t is;
+
+	memcpy(&is, bytes, sizeof(is));
+	if (cell->murky || cell->loose || cell->wild ||
+	    (cell->knowns > 0 && is == cell->known[cell->knowns - 1].value))
+		return; /* as nearly all are */
+	while (first >= 0 && cell->known[first].event > event)
+		first--;
+	if (first < 0)
+		return;
+	is = oracle_value(where, bytes, sector);
+	for (int i = first; i < cell->knowns; i++) {
+		if (cell->known[i].value == is)
+			return;
+	}
+	if (is == SIM_MADE_UP || has_maybe(cell, is) ||
+	    guest_is_writing(sector, is))
+		return;
+	world_fail("A1: %s acknowledges a flush, and on %s write %" PRIu64
+		   " of sector %" PRIu64 " is not durable but write %" PRIu64,
+		   node->name, where->name,
+		   cell->known[first].value / SIM_SECTORS, sector,
+		   is / SIM_SECTORS);
 }
 
 /* --- requests --- */
@@ -284,8 +415,10 @@ oracle_acked(struct node *node, uint64_t sector, uint64_t value, bool durable)
 {
 	struct cell *cell = cell_of(node, sector);
 
-	if (cell != NULL)
-		settle(cell, sector, value, durable);
+	if (cell == NULL)
+		return;
+	check_members(node, cell, sector, value);
+	settle(cell, sector, value, durable);
 }
 
 void
@@ -303,10 +436,15 @@ void
 oracle_flushed(struct node *node, uint64_t event)
 {
 	struct view *view = view_of(node);
+	bool member = has_member(node);
 
 	for (uint64_t i = 0; view != NULL && i < SIM_SECTORS; i++) {
 		struct cell *cell = &view->cell[i];
 		int first = cell->knowns - 1;
+
+		check_durable(node, node, cell, i, event);
+		if (member)
+			check_durable(node, node_peer(node), cell, i, event);
 
 		while (first >= 0 && cell->known[first].event > event)
 			first--;
@@ -340,8 +478,8 @@ oracle_read(struct node *node, uint64_t sector, uint64_t value)
 	struct cell *cell = cell_of(node, sector);
 	bool open = cell != NULL && (cell->loose || cell->maybes > 0);
 
-	if (cell == NULL)
-		return;
+	if (cell == NULL || value == SIM_MADE_UP)
+		return; /* see disk.c */
 	if (!is_allowed(cell, value)) {
 		world_fail("A1: %s reads write %" PRIu64 " in sector %" PRIu64
 			   ", where write %" PRIu64 " was acknowledged",
@@ -359,6 +497,17 @@ oracle_read(struct node *node, uint64_t sector, uint64_t value)
 
 /* --- the end --- */
 
+static void
+differ(uint64_t sector, const unsigned char *bytes, const unsigned char *others)
+{
+	const struct node *a = &sim->node[0], *b = &sim->node[1];
+
+	world_fail("A5: in sync and idle, sector %" PRIu64
+		   " is of write %" PRIu64 " on a and %" PRIu64 " on b",
+		   sector, oracle_value(a, bytes, sector) / SIM_SECTORS,
+		   oracle_value(b, others, sector) / SIM_SECTORS);
+}
+
 void
 oracle_equal(void)
 {
@@ -366,19 +515,28 @@ oracle_equal(void)
 
 	if (node_timeline(a) != node_timeline(b))
 		world_fail("A5: in sync, and on two timelines");
+	if (memcmp(a->disk.current, b->disk.current, SIM_DISK_BYTES) == 0)
+		return;
 	for (uint64_t i = 0; i < SIM_SECTORS && !sim->failed; i++) {
 		const unsigned char *bytes = a->disk.current + i * SIM_SECTOR;
 		const unsigned char *others = b->disk.current + i * SIM_SECTOR;
 
-		if (memcmp(bytes, others, SIM_SECTOR) != 0)
-			world_fail("A5: in sync and idle, sector %" PRIu64
-				   " is of write %" PRIu64 " on a and %" PRIu64
-				   " on b",
-				   i, oracle_value(a, bytes, i) / SIM_SECTORS,
-				   oracle_value(b, others, i) / SIM_SECTORS);
-		else
-			oracle_read(a, i, oracle_value(a, bytes, i));
+		if (memcmp(bytes, others, SIM_SECTOR) != 0) {
+			if (!disk_made_up(i, bytes) && !disk_made_up(i, others))
+				differ(i, bytes, others);
+		}
 	}
+}
+
+void
+oracle_readable(void)
+{
+	struct node *a = &sim->node[0];
+
+	for (uint64_t i = 0; i < SIM_SECTORS && !sim->failed; i++)
+		oracle_read(
+			a, i,
+			oracle_value(a, a->disk.current + i * SIM_SECTOR, i));
 }
 
 void

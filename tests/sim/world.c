@@ -20,6 +20,7 @@
 #include "core/reason.h"
 #include "drivers/random.h"
 #include "replication/remus.h"
+#include "replication/replica_private.h"
 #include "tests/sim/sim.h"
 
 struct world *sim;
@@ -64,21 +65,21 @@ world_fail(const char *format, ...)
 /* --- chance --- */
 
 double
-sim_random(void)
+sim_random(enum sim_stream stream)
 {
-	return random_next(&sim->random);
+	return random_next(&sim->random[stream]);
 }
 
 uint64_t
-sim_below(uint64_t limit)
+sim_below(enum sim_stream stream, uint64_t limit)
 {
-	return (uint64_t)(sim_random() * (double)limit);
+	return (uint64_t)(sim_random(stream) * (double)limit);
 }
 
 bool
-sim_chance(double probability)
+sim_chance(enum sim_stream stream, double probability)
 {
-	return sim_random() < probability;
+	return sim_random(stream) < probability;
 }
 
 /* --- what replicas need of their program --- */
@@ -99,13 +100,18 @@ static uint64_t
 some_number(void *arg)
 {
 	(void)arg;
-	return (uint64_t)(sim_random() * 0x1p52) << 12 | sim_below(4096);
+	return (uint64_t)(sim_random(STREAM_NODE) * 0x1p52) << 12 |
+	       sim_below(STREAM_NODE, 4096);
 }
 
-static const struct transport *const transports[] = { &transport_sim, NULL };
+static const struct transport *const transports[] = { &transport_sim,
+						      &transport_alt, NULL };
+static const struct arbiter_type *const arbiters[] = { &arbiter_none,
+						       &arbiter_sim, NULL };
 
 const struct remus_program remus_program = {
 	.transports = transports,
+	.arbiters = arbiters,
 	.open_store = open_store,
 	.random = some_number,
 };
@@ -145,12 +151,30 @@ node_acts(struct node *node)
 {
 	if (!node_is_live(node))
 		return false;
+	cover(node);
 	if (node->doom == 0 || --node->doom > 0)
 		return true;
 	world_say("%s is struck", node->name);
 	node->dying = true;
 	fake_file_abandon(&node->file);
 	return false;
+}
+
+/* The driver's data begin with its replica. */
+struct replica *
+node_replica(const struct node *node)
+{
+	const struct image_stack *images;
+
+	if (!node_is_live(node) || vbd_state(node->vbd) == VBD_CLOSED)
+		return NULL;
+	images = vbd_images(node->vbd);
+	for (int i = 0; i < images->count; i++) {
+		if (images->images[i]->driver->ops == &tapdisk_remus)
+			return *(struct replica **)images->images[i]
+					->driver->data;
+	}
+	return NULL;
 }
 
 uint64_t
@@ -163,47 +187,123 @@ node_timeline(const struct node *node)
 	return history->entry[history->count - 1].timeline;
 }
 
+/* The newer of the two copies that are whole, unless it is what the node is
+ * known to be. */
+static bool
+read_durable(struct node *node, struct metadata_state *ret_state)
+{
+	const unsigned char *bytes = node->file.medium.durable;
+	uint64_t generation, highest = 0;
+	static struct metadata_state state;
+
+	for (size_t i = 0; i < 2; i++) {
+		const unsigned char *copy = bytes + i * METADATA_COPY_BYTES;
+
+		if (metadata_decode_head(copy, METADATA_COPY_BYTES, &generation,
+					 NULL) < 0 ||
+		    generation <= highest || generation <= node->generation)
+			continue;
+		if (metadata_decode(copy, METADATA_COPY_BYTES, &state,
+				    &generation, NULL) < 0)
+			continue;
+		highest = generation;
+		*ret_state = state;
+	}
+	if (highest > 0)
+		node->generation = highest;
+	return highest > 0;
+}
+
+static void
+say_durable(const struct node *node)
+{
+	const struct metadata_state *now = &node->durable;
+
+	world_say("%s durable: %s%s%s%s epoch %" PRIu64 " timeline %" PRIx64
+		  " (%u) incarnation %" PRIu64 "%s",
+		  node->name,
+		  now->role == METADATA_PRIMARY ? "primary" : "secondary",
+		  now->active ? " active" : "",
+		  now->consistent ? "" : " inconsistent",
+		  now->outdated ? " outdated" : "", now->epoch,
+		  node_timeline(node), now->history.count, now->incarnation,
+		  now->peer[0].may_be_synced ? " peer-may-be-synced" : "");
+}
+
 /* What the file holds is what the node is. */
 static void
 on_flushed(struct fake_file *file)
 {
 	struct node *node = container_of(file, struct node, file);
-	static struct metadata_state best, state;
-	unsigned char *bytes = file->medium.durable;
-	uint64_t generation, highest = 0;
-	bool found = false, copied;
+	static struct metadata_state now, before;
+	bool copied, had = node->has_durable;
 
-	for (size_t i = 0; i < 2; i++) {
-		if (metadata_decode(bytes + i * METADATA_COPY_BYTES,
-				    METADATA_COPY_BYTES, &state, &generation,
-				    NULL) < 0 ||
-		    (found && generation < highest))
-			continue;
-		found = true;
-		highest = generation;
-		best = state;
-	}
-	if (!found)
+	if (!read_durable(node, &now))
 		return;
-	copied = node->has_durable && !node->durable.consistent &&
-		 best.consistent && best.role == METADATA_SECONDARY;
-	node->durable = best;
+	before = node->durable;
+	copied = had && !before.consistent && now.consistent &&
+		 now.role == METADATA_SECONDARY;
+	node->durable = now;
 	node->has_durable = true;
-	world_say("%s durable: %s%s%s%s epoch %" PRIu64 " timeline %" PRIx64
-		  " (%u) incarnation %" PRIu64 "%s",
-		  node->name,
-		  best.role == METADATA_PRIMARY ? "primary" : "secondary",
-		  best.active ? " active" : "",
-		  best.consistent ? "" : " inconsistent",
-		  best.outdated ? " outdated" : "", best.epoch,
-		  node_timeline(node), best.history.count, best.incarnation,
-		  best.peer[0].may_be_synced ? " peer-may-be-synced" : "");
+	say_durable(node);
 	oracle_durable(node);
+	laws_of_state(node, had ? &before : NULL);
 	if (!copied)
 		return;
 	/* It is what the source is, whatever that had lost. */
 	node->fuzzy = false;
 	oracle_answers(node_peer(node));
+}
+
+/* --- clocks: each runs at a rate of its own --- */
+
+static uint64_t
+local_time(const struct node *node)
+{
+	return node->started_ns +
+	       (uint64_t)((double)(sim->now_ns - node->started_ns) *
+			  node->rate);
+}
+
+/* When its clock will have come to `local`. */
+static uint64_t
+world_time(const struct node *node, uint64_t local)
+{
+	if (local == UINT64_MAX)
+		return local;
+	if (local <= node->started_ns)
+		return node->started_ns;
+	return node->started_ns +
+	       (uint64_t)((double)(local - node->started_ns) / node->rate) + 2;
+}
+
+static void
+set_clock(struct node *node)
+{
+	uint64_t local = local_time(node);
+
+	if (local > loop_now(node->loop))
+		loop_advance(node->loop, local - loop_now(node->loop));
+}
+
+static void
+describe(const struct node *node, char *ret_name, size_t length)
+{
+	const char *peer = node_peer(node)->address;
+
+	(void)snprintf(
+		ret_name, length,
+		"remus:role=%s,listen=sim://%s,listen=alt://%s,peer=sim://%s,"
+		"peer=alt://%s,ack=%s,%s%s%sarbiter=%s,meta=%s,ping-ms=200,"
+		"dead-ms=%llu,grace-ms=%llu,connect-ms=100,ack-limit-ms=4000,"
+		"retry-ms=500|sim:%s",
+		node->role == METADATA_PRIMARY ? "primary" : "secondary",
+		node->address, node->address, peer, peer, sim->ack,
+		sim->on_loss != NULL ? "on-peer-loss=" : "",
+		sim->on_loss != NULL ? sim->on_loss : "",
+		sim->on_loss != NULL ? "," : "",
+		sim->has_arbiter ? "sim" : "none", node->name,
+		SIM_DEAD_NS / NS_PER_MS, SIM_GRACE_NS / NS_PER_MS, node->name);
 }
 
 bool
@@ -215,7 +315,10 @@ node_start(struct node *node)
 	int r;
 
 	assert(!node->alive);
+	node->life++;
 	node->loop = loop_new_simulated();
+	node->started_ns = sim->now_ns;
+	node->rate = 1 + SIM_DRIFT * (2 * sim_random(STREAM_NODE) - 1);
 	loop_advance(node->loop, sim->now_ns);
 	node->pool = pool_new(node->loop, POOL_MAX, &reason);
 	node->vbd = vbd_new(node->loop, NULL, types);
@@ -227,19 +330,15 @@ node_start(struct node *node)
 	node->admitted = false;
 	node->issue_ns = sim->now_ns;
 	node->restart_ns = 0;
-	(void)snprintf(name, sizeof(name),
-		       "remus:role=%s,listen=sim://%s,peer=sim://%s,ack=%s,"
-		       "on-peer-loss=%s,meta=%s,ping-ms=200,dead-ms=1000,"
-		       "grace-ms=2000,connect-ms=100,ack-limit-ms=4000,"
-		       "retry-ms=500|sim:%s",
-		       node->role == METADATA_PRIMARY ? "primary" : "secondary",
-		       node->address, node_peer(node)->address, sim->ack,
-		       sim->on_loss, node->name, node->name);
+	describe(node, name, sizeof(name));
 	world_say("%s starts: %s", node->name, name);
 	options.image = name;
 	r = vbd_open(node->vbd, &options, &reason);
-	if (r == 0)
+	if (r == 0) {
+		node->pool_idle = pool_in_use(node->pool);
+		cover_life(node, true);
 		return true;
+	}
 	world_say("%s does not start: %s", node->name, reason.text);
 	node_die(node, false);
 	return false;
@@ -250,6 +349,7 @@ node_die(struct node *node, bool power)
 {
 	assert(node->alive);
 	world_say("%s %s", node->name, power ? "loses power" : "dies");
+	cover_life(node, false);
 	node->alive = false;
 	node->dying = false;
 	disk_dies(node, power); /* it may still take what guests wrote */
@@ -309,6 +409,8 @@ node_command(struct node *node, const char *command)
 				    result, &reason);
 
 	json_decref(result);
+	if (r == 0)
+		node->forcing = strstr(command, "--force") != NULL;
 	world_say("%s is ordered to %s: %s", node->name, command,
 		  r == 0 ? "yes" : reason.text);
 	return r;
@@ -317,15 +419,35 @@ node_command(struct node *node, const char *command)
 void
 node_status(struct node *node, const char *key, char *ret_text, size_t length)
 {
-	json_t *images = image_stack_json(vbd_images(node->vbd));
-	json_t *driver = json_object_get(json_array_get(images, 0), "driver");
-	json_t *value = json_object_get(driver, key);
-	const char *text = json_is_true(value)	  ? "true"
-			   : json_is_false(value) ? "false"
-						  : json_string_value(value);
+	const struct replica *replica = node_replica(node);
+	json_t *status = json_object(), *value;
+	const char *text;
 
+	if (replica != NULL)
+		replica_status(replica, status);
+	value = json_object_get(status, key);
+	text = json_is_true(value)    ? "true"
+	       : json_is_false(value) ? "false"
+				      : json_string_value(value);
 	(void)snprintf(ret_text, length, "%s", text != NULL ? text : "");
-	json_decref(images);
+	json_decref(status);
+}
+
+bool
+node_is(const struct node *node, const char *state)
+{
+	const struct replica *replica = node_replica(node);
+
+	return replica != NULL &&
+	       strcmp(replica_state_name(replica->state), state) == 0;
+}
+
+bool
+node_is_primary(const struct node *node)
+{
+	const struct replica *replica = node_replica(node);
+
+	return replica != NULL && replica_is_primary(replica);
 }
 
 bool
@@ -351,15 +473,16 @@ node_run(struct node *node)
 	if (!node->alive)
 		return;
 	log_set_disk(node->name);
-	loop_advance(node->loop, sim->now_ns - loop_now(node->loop));
+	set_clock(node);
 	loop_run_until_idle(node->loop);
 	log_set_disk(NULL);
+	cover(node);
 	if (node->dying) {
 		bool stopped =
 			node->stopping && vbd_state(node->vbd) == VBD_CLOSED;
 
 		node_die(node, !stopped && node->doom_power);
-		script_restarts(node);
+		operator_restarts(node);
 		return;
 	}
 	if (node_admits(node) != node->admitted) {
@@ -373,14 +496,17 @@ void
 world_step(uint64_t until_ns)
 {
 	uint64_t next = earlier(until_ns, net_next(&sim->net));
-	int first = (int)sim_below(SIM_NODES);
+	int first = (int)sim_below(STREAM_NODE, SIM_NODES);
+
+	sim->steps++;
+	next = earlier(next, sim_arbiter_next(&sim->arbiter));
 
 	for (int i = 0; i < SIM_NODES; i++) {
 		struct node *node = &sim->node[i];
 
 		if (!node->alive)
 			continue;
-		next = earlier(next, loop_next(node->loop));
+		next = earlier(next, world_time(node, loop_next(node->loop)));
 		next = earlier(next, node->issue_ns);
 	}
 	if (next > sim->now_ns)
@@ -388,6 +514,7 @@ world_step(uint64_t until_ns)
 	for (int i = 0; i < SIM_NODES && !sim->failed; i++)
 		node_run(&sim->node[(first + i) % SIM_NODES]);
 	net_run(&sim->net);
+	sim_arbiter_run(&sim->arbiter);
 	for (int i = 0; i < SIM_NODES && !sim->failed; i++) {
 		if (sim->node[i].alive && sim->node[i].issue_ns <= sim->now_ns)
 			guest_issue(&sim->node[i]);
@@ -417,10 +544,24 @@ fill(struct node *node)
 	medium_flush(&node->disk, medium_mark(&node->disk));
 }
 
+static void
+choose(struct world *world)
+{
+	static const char *const acks[] = { "written", "received", "durable" };
+	double loss;
+
+	world->ack = acks[sim_chance(STREAM_PLAN, 0.6)
+				  ? 0
+				  : 1 + sim_below(STREAM_PLAN, 2)];
+	world->has_arbiter = sim_chance(STREAM_PLAN, 0.5);
+	loss = sim_random(STREAM_PLAN);
+	world->on_loss = loss < 0.6 ? "continue" : loss < 0.8 ? "freeze" : NULL;
+	world->guest = (enum sim_guest)sim_below(STREAM_PLAN, GUEST_COUNT);
+}
+
 struct world *
 world_new(uint64_t seed, bool trace)
 {
-	static const char *const acks[] = { "written", "received", "durable" };
 	static const char *const names[] = { "a", "b" };
 	static const char *const addresses[] = { "127.0.0.1:1", "127.0.0.1:2" };
 	struct world *world = calloc(1, sizeof(*world));
@@ -429,12 +570,16 @@ world_new(uint64_t seed, bool trace)
 		abort();
 	sim = world;
 	world->seed = seed;
-	world->random = seed * 0x9e3779b97f4a7c15 + 1;
+	for (int i = 0; i < STREAM_COUNT; i++)
+		world->random[i] = (seed * STREAM_COUNT + (uint64_t)i) *
+					   0x9e3779b97f4a7c15 +
+				   1;
 	world->trace = trace;
 	world->now_ns = NS_PER_S;
-	world->ack = acks[sim_chance(0.6) ? 0 : 1 + sim_below(2)];
-	world->on_loss = sim_chance(0.7) ? "continue" : "freeze";
+	INIT_LIST_HEAD(&world->graves);
+	choose(world);
 	net_init(&world->net);
+	sim_arbiter_init(&world->arbiter);
 	for (int i = 0; i < SIM_NODES; i++) {
 		struct node *node = &world->node[i];
 
@@ -445,7 +590,7 @@ world_new(uint64_t seed, bool trace)
 		INIT_LIST_HEAD(&node->operations);
 		INIT_LIST_HEAD(&node->requests);
 		medium_init(&node->disk, SIM_DISK_BYTES, SIM_DISK_BYTES);
-		fake_file_init(&node->file, sim_below(1ull << 40));
+		fake_file_init(&node->file, sim_below(STREAM_NODE, 1ull << 40));
 		node->file.delay_ns = 20 * NS_PER_US;
 		node->file.spread_ns = 2 * NS_PER_MS;
 		node->file.on_flushed = on_flushed;
@@ -467,6 +612,9 @@ world_free(struct world *world)
 		fake_file_done(&node->file);
 	}
 	net_done(&world->net);
+	sim_arbiter_done(&world->arbiter);
+	guest_done(world);
+	disk_done(world);
 	oracle_done(world);
 	free(world);
 	sim = NULL;
