@@ -480,48 +480,69 @@ check_image(const struct replica *replica, struct reason *reason)
 	return 0;
 }
 
+/* For sentences: whom it waits for. */
+static const char *
+peer_address(const struct replica *replica)
+{
+	const char *first = replica->options.link.peers[0];
+
+	return first != NULL ? first : "its peer";
+}
+
 /* C2: who may serve at once, and who waits for whom. */
+static void
+set_first_primary(struct replica *replica, bool is_new)
+{
+	const struct metadata_state *durable = replica_durable(replica);
+	const char *peer = peer_address(replica);
+
+	if (is_new)
+		replica_set_state(replica, REPLICA_SOLO, "new: no peer yet");
+	else if (durable->role != METADATA_PRIMARY)
+		replica_set_state(replica, REPLICA_WAITING,
+				  "it was secondary when it stopped: waiting "
+				  "for %s, which may have gone on; if that is "
+				  "dead, tap-ctl promote --alone",
+				  peer);
+	else if (!durable->consistent)
+		replica_set_state(replica, REPLICA_WAITING,
+				  "a flush failed here before, so it is not "
+				  "consistent: promote %s, or this one with "
+				  "tap-ctl promote --alone --force",
+				  peer);
+	else if (replica_may_be_synced(replica))
+		replica_set_state(replica, REPLICA_WAITING,
+				  "the peer may be in sync and may have gone "
+				  "on: waiting for %s; if it is dead and was "
+				  "not promoted, tap-ctl promote --alone",
+				  peer);
+	else if (durable->active)
+		replica_set_state(replica, REPLICA_SOLO,
+				  "no peer since it went on alone");
+	else
+		replica_set_state(replica, REPLICA_WAITING,
+				  "it had ended its part as primary: waiting "
+				  "for %s; if that is dead, tap-ctl promote "
+				  "--alone",
+				  peer);
+}
+
 static void
 set_first_state(struct replica *replica, bool is_new)
 {
 	const struct metadata_state *durable = replica_durable(replica);
 
-	if (replica->options.role == METADATA_SECONDARY) {
-		replica_set_state(
-			replica, REPLICA_SECONDARY, "%s",
-			durable->history.count == 0
-				? "new and empty: waiting for the primary"
-			: !durable->consistent
-				? "its copy is unfinished: waiting for the "
-				  "primary"
-				: "waiting for the primary");
+	if (replica->options.role == METADATA_PRIMARY) {
+		set_first_primary(replica, is_new);
 		return;
 	}
-	if (replica_is_sole_author(replica)) {
-		replica->arbiter.sole = true;
-		replica_set_state(replica, REPLICA_WAITING,
-				  is_new ? "new: no peer yet"
-					 : "no peer since it went on alone");
-	} else if (durable->role != METADATA_PRIMARY)
-		replica_set_state(replica, REPLICA_WAITING,
-				  "it was secondary when it stopped: waiting "
-				  "for the peer; if that is dead, tap-ctl "
-				  "promote --alone");
-	else if (!durable->consistent)
-		replica_set_state(replica, REPLICA_WAITING,
-				  "a flush failed here before, so it is not "
-				  "consistent: promote the peer, or this one "
-				  "with tap-ctl promote --alone --force");
-	else if (replica_may_be_synced(replica))
-		replica_set_state(replica, REPLICA_WAITING,
-				  "the peer may be in sync and may have gone "
-				  "on: waiting for it; if it is dead and was "
-				  "not promoted, tap-ctl promote --alone");
-	else
-		replica_set_state(replica, REPLICA_WAITING,
-				  "it had ended its part as primary: waiting "
-				  "for the peer; if that is dead, tap-ctl "
-				  "promote --alone");
+	replica_set_state(replica, REPLICA_SECONDARY, "%s",
+			  durable->history.count == 0
+				  ? "new and empty: waiting for the primary"
+			  : !durable->consistent
+				  ? "its copy is unfinished: waiting for the "
+				    "primary"
+				  : "waiting for the primary");
 }
 
 static void

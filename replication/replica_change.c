@@ -194,8 +194,8 @@ check_promote(const struct replica *replica, struct reason *reason)
 
 	if (durable->history.count == 0)
 		return reason_set(reason, -ENODATA,
-				  "this replica is empty: it was never copied "
-				  "to");
+				  "this replica is empty: no copy to it was "
+				  "ever completed, bring the primary back");
 	if (link_state(replica->link) == LINK_UP)
 		return reason_set(reason, -EBUSY,
 				  "the primary is alive: tap-ctl demote there "

@@ -61,6 +61,7 @@ struct loss {
 			* take over */
 	bool known;
 	uint64_t bytes;
+	uint64_t ms; /* of the guest's work */
 	char text[REASON_MAX];
 };
 
@@ -71,6 +72,9 @@ loss_of_solo(const struct replica *replica, struct loss *loss)
 
 	loss->known = mirror->alone_ns > 0;
 	loss->bytes = mirror->alone_bytes;
+	if (loss->known)
+		loss->ms = (loop_now(replica->loop) - mirror->alone_ns) /
+			   NS_PER_MS;
 	if (loss->known)
 		(void)snprintf(loss->text, sizeof(loss->text),
 			       "what was written in the %" PRIu64
@@ -162,12 +166,14 @@ static json_t *
 loss_json(const struct replica *replica)
 {
 	struct loss loss;
+	bool told;
 
 	loss_of(replica, &loss);
-	return json_pack(
-		"{s:b, s:o, s:s}", "possible", loss.possible, "loses_bytes",
-		loss.possible && loss.known ? number(loss.bytes) : json_null(),
-		"loses", loss.text);
+	told = loss.possible && loss.known;
+	return json_pack("{s:b, s:o, s:o, s:s}", "possible", loss.possible,
+			 "loses_bytes", told ? number(loss.bytes) : json_null(),
+			 "loses_ms", told ? number(loss.ms) : json_null(),
+			 "loses", loss.text);
 }
 
 /* --- the rest --- */

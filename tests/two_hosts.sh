@@ -17,6 +17,8 @@
 #   in_sync NAME             and it is told so on both hosts
 #   fault NAME INSTRUCTION   to the filter in NAME's stack
 #   held NAME COUNT          so many requests hang in that filter
+#   holds NAME               one does, or more
+#   pending NAME COUNT       so many requests of guests are not answered
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -72,7 +74,20 @@ fault() { # NAME INSTRUCTION
 }
 
 held() { # NAME COUNT
-    [ "$(tap-ctl driver -n "$1" fault list |
-        python3 -c 'import json, sys; print(json.load(sys.stdin)["hung"])')" \
+    [ "$(hung "$1")" -eq "$2" ]
+}
+
+hung() { # NAME
+    tap-ctl driver -n "$1" fault list |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["hung"])'
+}
+
+holds() { # NAME
+    [ "$(hung "$1")" -gt 0 ]
+}
+
+pending() { # NAME COUNT
+    [ "$(tap-ctl stats -n "$1" |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["reqs_outstanding"])')" \
         -eq "$2" ]
 }
