@@ -198,9 +198,9 @@ on_tick(struct timer *timer)
 void
 link_deliver(struct link *link)
 {
-	struct reason reason = link->reason;
+	struct reason reason;
 
-	link_deliver_ended(link);
+	link_deliver_ended(link); /* may end the session, with its own reason */
 	if (link->up_due) {
 		link->up_due = false;
 		if (link->session != 0)
@@ -208,14 +208,17 @@ link_deliver(struct link *link)
 	}
 	if (link->goodbye_due) {
 		link->goodbye_due = false;
+		reason = link->reason;
 		link->events->on_goodbye(link, &reason);
 	}
 	if (link->lost_due) {
 		link->lost_due = false;
+		reason = link->reason;
 		link->events->on_lost(link, &reason);
 	}
 	if (link->refused_due) {
 		link->refused_due = false;
+		reason = link->reason;
 		link->events->on_refused(link, link->refused, &reason);
 	}
 }
