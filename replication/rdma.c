@@ -63,6 +63,14 @@ tell_open(struct rdma_channel *rdma)
 	return true;
 }
 
+static void
+tell_close(struct rdma_channel *rdma)
+{
+	rdma->told_close = true;
+	rdma->channel.events->on_close(&rdma->channel, rdma->close_error,
+				       &rdma->close_reason);
+}
+
 /* More can be delivered of what came before the end. */
 static bool
 has_more(const struct rdma_channel *rdma)
@@ -90,10 +98,8 @@ on_task(struct task *task)
 	if (rdma->close_error != 0) {
 		if (has_more(rdma))
 			task_post(task);
-		else
-			rdma->channel.events->on_close(&rdma->channel,
-						       rdma->close_error,
-						       &rdma->close_reason);
+		else if (!rdma->told_close)
+			tell_close(rdma);
 		return;
 	}
 	if (rdma->state != RDMA_OPEN)
@@ -121,6 +127,18 @@ rdma_channel_new(const struct transport_context *context)
 	return rdma;
 }
 
+void *
+rdma_channel_free(struct rdma_channel *rdma)
+{
+	if (rdma == NULL)
+		return NULL;
+	task_cancel(&rdma->task);
+	rdma_connect_end(rdma);
+	rdma_send_give_back(rdma);
+	free(rdma);
+	return NULL;
+}
+
 static struct channel *
 connect_to(const struct transport_context *context, const char *address,
 	   const struct channel_events *events, void *owner,
@@ -135,11 +153,8 @@ connect_to(const struct transport_context *context, const char *address,
 	rdma->channel.events = events;
 	rdma->channel.owner = owner;
 	rdma->caller = true;
-	if (!rdma_connect_begin(rdma, address, reason)) {
-		rdma_connect_end(rdma);
-		free(rdma);
-		return NULL;
-	}
+	if (!rdma_connect_begin(rdma, address, reason))
+		return rdma_channel_free(rdma);
 	return &rdma->channel;
 }
 
@@ -160,10 +175,7 @@ close_channel(struct channel *channel)
 
 	if (rdma->gone != NULL)
 		*rdma->gone = true;
-	task_cancel(&rdma->task);
-	rdma_connect_end(rdma);
-	rdma_send_give_back(rdma);
-	free(rdma);
+	(void)rdma_channel_free(rdma);
 }
 
 static bool

@@ -80,10 +80,7 @@ take_caller(struct rdma_acceptor *acceptor, struct rdma_cm_id *id,
 	reject(acceptor, id, refusal);
 	if (rdma != NULL && rdma->id == id)
 		id = NULL; /* the channel has it */
-	if (rdma != NULL) {
-		rdma_connect_end(rdma);
-		free(rdma);
-	}
+	(void)rdma_channel_free(rdma);
 	if (id != NULL)
 		(void)rdma_destroy_id(id);
 }

@@ -112,7 +112,7 @@ struct rdma_channel {
 	struct transport_context context;
 	enum rdma_state state;
 	bool caller;
-	bool told_open;
+	bool told_open, told_close;
 	struct task task;
 	bool *gone; /* told by close() to a handler on the stack */
 
@@ -196,6 +196,9 @@ rdma_of(const struct channel *channel)
 /* --- rdma.c --- */
 
 struct rdma_channel *rdma_channel_new(const struct transport_context *context);
+/* Its sends come back with -ECANCELED.  Takes NULL, and what is half made;
+ * returns NULL. */
+void *rdma_channel_free(struct rdma_channel *rdma);
 /* The connection is of no use any more; the owner hears of it from the loop.
  * NULL: the words for the error. */
 void rdma_fail(struct rdma_channel *rdma, int error,
