@@ -11,6 +11,11 @@
  *     acknowledged only in its own (H0).
  * AP4 A change or flush that fails is acknowledged as failed after this
  *     replica is durably not consistent (F2, F3).
+ * AP5 A change touches the image when its extents are in the durable log (W1);
+ *     its regions are stamped then, with the epoch that it carries (W2), or,
+ *     those of a copy, when it is done (M2).  A write stays in the log until it
+ *     is known to be done on the source, too (W3); for those there is a ring of
+ *     fixed size, out of which the oldest falls as a suspect.
  */
 #include <assert.h>
 #include <errno.h>
@@ -112,6 +117,114 @@ finish(struct apply_slot *slot, enum wire_ack_kind kind, int status)
 	replica_poke(replica);
 }
 
+/* --- what is proven (W3, M4) --- */
+
+static void
+drop_oldest(struct apply *apply)
+{
+	apply->unproven_first =
+		(apply->unproven_first + 1) % apply->unproven_max;
+	apply->unproven_count--;
+}
+
+static void
+doubt_oldest(struct replica *replica)
+{
+	struct apply *apply = &replica->apply;
+	const struct apply_unproven *oldest =
+		&apply->unproven[apply->unproven_first];
+
+	tracker_suspect(&replica->tracker, oldest->offset, oldest->length);
+	tracker_release(&replica->tracker, oldest->offset, oldest->length);
+	drop_oldest(apply);
+}
+
+/* What is done in [offset, offset + length) stays held, if it must. */
+static void
+keep_unproven(struct apply_slot *slot, uint64_t offset, uint64_t length)
+{
+	struct replica *replica = slot->replica;
+	struct apply *apply = &replica->apply;
+	unsigned int place;
+
+	/* M4 was done when the session ended. */
+	if (slot->meeting != replica->meetings ||
+	    slot->header.sequence <= apply->proven) {
+		tracker_release(&replica->tracker, offset, length);
+		return;
+	}
+	if (apply->unproven_count == apply->unproven_max)
+		doubt_oldest(replica);
+	place = (apply->unproven_first + apply->unproven_count++) %
+		apply->unproven_max;
+	apply->unproven[place] = (struct apply_unproven){
+		.offset = offset,
+		.length = length,
+		.sequence = slot->header.sequence,
+	};
+}
+
+void
+apply_proven(struct replica *replica, uint64_t sequence)
+{
+	struct apply *apply = &replica->apply;
+
+	apply->proven = sequence;
+	while (apply->unproven_count > 0) {
+		const struct apply_unproven *oldest =
+			&apply->unproven[apply->unproven_first];
+
+		if (oldest->sequence > sequence)
+			break;
+		tracker_release(&replica->tracker, oldest->offset,
+				oldest->length);
+		drop_oldest(apply);
+	}
+}
+
+static bool
+is_guests(const struct apply_slot *slot)
+{
+	return slot->header.type == WIRE_WRITE ||
+	       slot->header.type == WIRE_ZERO;
+}
+
+void
+apply_doubt(struct replica *replica)
+{
+	struct apply *apply = &replica->apply;
+	const struct apply_slot *slot;
+
+	while (apply->unproven_count > 0)
+		doubt_oldest(replica);
+	list_for_each_entry (slot, &apply->unfinished, entry) {
+		if (is_guests(slot))
+			tracker_suspect(&replica->tracker, slot->header.offset,
+					slot->header.length);
+	}
+	apply->proven = 0;
+}
+
+void
+apply_drop(struct replica *replica)
+{
+	struct apply *apply = &replica->apply;
+	struct apply_slot *slot, *spare;
+
+	list_for_each_entry_safe (slot, spare, &apply->unfinished, entry) {
+		if (slot->state != APPLY_WAITING &&
+		    slot->state != APPLY_MARKING)
+			continue;
+		if (slot->state == APPLY_MARKING)
+			tracker_cancel(&replica->tracker, &slot->hold);
+		else
+			apply->waiting--;
+		pool_put(replica->pool, slot->payload);
+		slot->payload = NULL;
+		list_move_tail(&slot->entry, &apply->free);
+	}
+}
+
 /* AP4: the acknowledgement waits for the step. */
 static void
 fail(struct apply_slot *slot, int error)
@@ -194,14 +307,41 @@ want_flush(struct apply_slot *slot)
 
 /* --- changes --- */
 
+static void mark(struct apply_slot *slot);
+
+/* The range that was held is done. */
+static void
+note_done(struct apply_slot *slot, int error)
+{
+	struct replica *replica = slot->replica;
+	uint64_t offset = slot->hold.offset, length = slot->hold.length;
+
+	if (error == 0 && is_guests(slot)) {
+		keep_unproven(slot, offset, length);
+		return;
+	}
+	if (error == 0)
+		tracker_copied(&replica->tracker, offset, length,
+			       slot->header.epoch);
+	else
+		tracker_suspect(&replica->tracker, offset, length);
+	tracker_release(&replica->tracker, offset, length);
+}
+
 static void
 on_applied(struct image_op *op, int error)
 {
 	struct apply_slot *slot = container_of(op, struct apply_slot, op);
 	struct apply *apply = &slot->replica->apply;
 
+	note_done(slot, error);
 	if (error < 0) {
 		fail(slot, error);
+		return;
+	}
+	slot->done += slot->hold.length;
+	if (slot->done < slot->header.length) {
+		mark(slot);
 		return;
 	}
 	if (slot->header.type == WIRE_COPY)
@@ -218,28 +358,70 @@ on_applied(struct image_op *op, int error)
 }
 
 static void
+on_marked(struct tracker_hold *hold)
+{
+	struct apply_slot *slot = container_of(hold, struct apply_slot, hold);
+	struct replica *replica = slot->replica;
+
+	slot->state = APPLY_RUNNING;
+	if (is_guests(slot))
+		tracker_stamp(&replica->tracker, hold->offset, hold->length,
+			      slot->header.epoch);
+	slot->op = (struct image_op){
+		.op = is_zero(slot) ? TD_OP_WRITE_ZEROES : TD_OP_WRITE,
+		.offset = hold->offset,
+		.length = hold->length,
+		.buffer = slot->payload == NULL
+				  ? NULL
+				  : (char *)slot->payload + slot->done,
+		.on_done = on_applied,
+	};
+	image_io_start(&replica->io, &slot->op);
+}
+
+/* W1, for as much as the log can hold at once. */
+static void
+mark(struct apply_slot *slot)
+{
+	struct tracker *tracker = &slot->replica->tracker;
+	uint64_t length = slot->header.length - slot->done;
+
+	if (length > tracker_max_length(tracker))
+		length = tracker_max_length(tracker);
+	slot->state = APPLY_MARKING;
+	slot->hold = (struct tracker_hold){
+		.offset = slot->header.offset + slot->done,
+		.length = length,
+		.on_held = on_marked,
+	};
+	if (tracker_hold(tracker, &slot->hold))
+		on_marked(&slot->hold);
+}
+
+static void
 start(struct apply_slot *slot)
 {
 	slot->state = APPLY_RUNNING;
-	if (is_barrier(slot)) {
+	if (is_barrier(slot))
 		want_flush(slot);
-		return;
-	}
-	if (is_verify(slot)) {
+	else if (is_verify(slot))
 		apply_verify_start(slot);
-		return;
-	}
-	slot->op = (struct image_op){
-		.op = is_zero(slot) ? TD_OP_WRITE_ZEROES : TD_OP_WRITE,
-		.offset = slot->header.offset,
-		.length = slot->header.length,
-		.buffer = slot->payload,
-		.on_done = on_applied,
-	};
-	image_io_start(&slot->replica->io, &slot->op);
+	else
+		mark(slot);
 }
 
 /* --- messages --- */
+
+/* A change is made in some epoch; what was never changed is copied, too.  They
+ * are far from wrapping round. */
+static bool
+is_epoch(const struct wire_header *header)
+{
+	bool changes = header->type == WIRE_WRITE || header->type == WIRE_ZERO;
+
+	return header->epoch < UINT64_MAX / 2 &&
+	       (!changes || header->epoch > 0);
+}
 
 /* What the peer may say now, and of which range. */
 static bool
@@ -262,13 +444,15 @@ check(struct replica *replica, const struct wire_header *header)
 	case WIRE_COPY_ZERO:
 	case WIRE_VERIFY:
 		if (header->length > 0 && header->offset < size &&
+		    is_epoch(header) &&
 		    header->length <= size - header->offset &&
 		    header->offset % durable->sector_size == 0 &&
 		    header->length % durable->sector_size == 0)
 			break;
 		replica_break(replica,
 			      "the peer sent a %s of %u bytes at offset %llu, "
-			      "which this disk of %llu bytes has not",
+			      "which this disk of %llu bytes has not, or in an "
+			      "impossible epoch",
 			      wire_type_name(header->type), header->length,
 			      (unsigned long long)header->offset,
 			      (unsigned long long)size);
@@ -293,7 +477,8 @@ apply_message(struct replica *replica, const struct wire_header *header,
 	struct apply *apply = &replica->apply;
 	struct apply_slot *slot;
 
-	if (apply->deaf || !check(replica, header)) {
+	if (apply->deaf || replica->state == REPLICA_FAILED ||
+	    !check(replica, header)) {
 		pool_put(replica->pool, payload);
 		return;
 	}
@@ -309,6 +494,7 @@ apply_message(struct replica *replica, const struct wire_header *header,
 	slot->header = *header;
 	slot->payload = payload;
 	slot->meeting = replica->meetings;
+	slot->done = 0;
 	slot->state = APPLY_WAITING;
 	list_move_tail(&slot->entry, &apply->unfinished);
 	if (header->flags & WIRE_FLAG_RECEIVED)
@@ -353,7 +539,12 @@ apply_open(struct replica *replica)
 	if (apply_verify_open(replica) < 0)
 		return -ENOMEM;
 	apply->slots = calloc(APPLY_SLOTS, sizeof(*apply->slots));
-	if (apply->slots == NULL)
+	/* What is unproven must leave room for what comes. */
+	apply->unproven_max = replica->tracker.intent.capacity / 4;
+	if (apply->unproven_max > APPLY_UNPROVEN_MAX)
+		apply->unproven_max = APPLY_UNPROVEN_MAX;
+	apply->unproven = calloc(apply->unproven_max, sizeof(*apply->unproven));
+	if (apply->slots == NULL || apply->unproven == NULL)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < APPLY_SLOTS; i++) {
 		apply->slots[i].replica = replica;
@@ -371,5 +562,6 @@ apply_close(struct replica *replica)
 	assert(apply->slots == NULL || apply_is_idle(replica));
 	apply_verify_close(replica);
 	free(apply->slots);
+	free(apply->unproven);
 	apply->slots = NULL;
 }

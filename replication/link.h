@@ -159,6 +159,8 @@ uint32_t link_piece_max(const struct link *link);
 /* For a message got by on_message: early, at level `received`, or final. */
 void link_acknowledge(struct link *link, uint64_t sequence,
 		      enum wire_ack_kind kind, int status);
+/* Of this session; 0: none was sent. */
+uint64_t link_last_sequence(const struct link *link);
 /* Tell the peer, with the next message, that all up to `sequence` is done on
  * both sides. */
 void link_set_proven(struct link *link, uint64_t sequence);

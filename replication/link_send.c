@@ -360,6 +360,12 @@ link_send_acks(struct link *link)
 	}
 }
 
+uint64_t
+link_last_sequence(const struct link *link)
+{
+	return link->next_sequence - 1;
+}
+
 void
 link_set_proven(struct link *link, uint64_t sequence)
 {

@@ -3,8 +3,8 @@
  * mirror - a primary's requests: each goes to the image and, in step with it,
  * to the peer; it ends when both are done as the rules ask (A1, W4).
  *
- *   queue -> [held: the state] -> [barred: a copy of its range] -> active ->
- * end
+ *   queue -> [held: the state] -> [marking: its intents]
+ *         -> [barred: a copy of its range] -> active -> end
  *
  * MI1 A request is answered when the image has ended it, and the peer has
  *     acknowledged every piece at the level, or need not.
@@ -14,6 +14,9 @@
  *     the final acknowledgement, or the range is left to the resync.
  * MI3 A request whose session ended is unproven: it waits for M3, or for a
  *     meeting that makes us the source.
+ * MI4 A change is stamped when it enters the stream (W2), and stays in the log
+ *     of intents until it is known to be done here and there (W3): by its
+ *     request, and by each piece that goes on without it.
  */
 #include <assert.h>
 #include <errno.h>
@@ -24,21 +27,6 @@
 #include "core/pool.h"
 #include "replication/replica_private.h"
 
-static bool
-changes_data(const struct mirror_request *request)
-{
-	return request->treq.op == TD_OP_WRITE ||
-	       request->treq.op == TD_OP_WRITE_ZEROES ||
-	       request->treq.op == TD_OP_DISCARD;
-}
-
-static bool
-overlap(const struct mirror_request *request, uint64_t offset, uint64_t length)
-{
-	return request->offset < offset + length &&
-	       offset < request->offset + request->length;
-}
-
 /* --- the end of a request --- */
 
 static void
@@ -47,8 +35,23 @@ give_back(struct mirror_request *request, int error)
 	struct mirror *mirror = &request->replica->mirror;
 	td_request_t treq = request->treq;
 
+	if (request->marked)
+		tracker_release(&request->replica->tracker, request->offset,
+				request->length);
+	request->marked = false;
 	list_move_tail(&request->entry, &mirror->free);
 	td_complete_request(treq, error);
+}
+
+/* MI4 */
+static void
+hold_piece(struct mirror_piece *piece)
+{
+	if (piece->send.type == WIRE_FLUSH)
+		return;
+	tracker_hold_again(&piece->replica->tracker, piece->send.offset,
+			   piece->send.length);
+	piece->held = true;
 }
 
 /* What is left on the way when a request ends goes on without it. */
@@ -62,6 +65,7 @@ let_go(struct mirror_request *request)
 		return;
 	list_for_each_entry_safe (piece, spare, &mirror->pieces, entry) {
 		if (piece->request == request) {
+			hold_piece(piece);
 			piece->request = NULL;
 			mirror->ahead++;
 			request->out--;
@@ -111,10 +115,13 @@ on_local_done(struct image_op *op, int error)
 	request->local_done = true;
 	if (request->local_error == 0)
 		request->local_error = error;
-	if (changes_data(request) && request->remote == MIRROR_NOT_NEEDED)
+	if (mirror_changes(request) && request->remote == MIRROR_NOT_NEEDED)
 		replica->mirror.local_alone--;
-	if (error < 0 && changes_data(request))
+	if (error < 0 && mirror_changes(request)) { /* F1 */
+		tracker_suspect(&replica->tracker, request->offset,
+				request->length);
 		resync_repair(replica, request->offset, request->length);
+	}
 	if (error < 0 && request->treq.op == TD_OP_FLUSH) {
 		log_error("replica",
 			  "a flush of this host's image failed: %s; what was "
@@ -123,7 +130,7 @@ on_local_done(struct image_op *op, int error)
 			  strerror(-error));
 		replica->spoil = true;
 	}
-	if (changes_data(request))
+	if (mirror_changes(request))
 		resync_poke(replica); /* a copy may wait for the range */
 	try_end(request);
 	replica_poke(replica);
@@ -193,6 +200,21 @@ piece_failed(struct mirror_piece *piece, int status)
 		      strerror(-status));
 }
 
+/* The peer may have it or not. */
+static void
+doubt_piece(struct mirror_piece *piece)
+{
+	struct replica *replica = piece->replica;
+
+	resync_note_write(replica, piece->send.offset, piece->send.length,
+			  false);
+	if (!replica_may_be_synced(replica))
+		return;
+	tracker_suspect(&replica->tracker, piece->send.offset,
+			piece->send.length); /* M0 */
+	replica->settle = true;
+}
+
 static void
 on_piece_ended(struct link_send *send, int status)
 {
@@ -205,9 +227,11 @@ on_piece_ended(struct link_send *send, int status)
 	if (status < 0) {
 		piece_failed(piece, status);
 		if (send->type != WIRE_FLUSH)
-			resync_note_write(replica, send->offset, send->length,
-					  false);
+			doubt_piece(piece);
 	}
+	if (piece->held)
+		tracker_release(&replica->tracker, send->offset, send->length);
+	piece->held = false;
 	pool_put(replica->pool, piece->copy);
 	piece->copy = NULL;
 	list_move_tail(&piece->entry, &mirror->free_pieces);
@@ -216,6 +240,9 @@ on_piece_ended(struct link_send *send, int status)
 	if (request == NULL) {
 		mirror->ahead--;
 	} else {
+		if (request->sequence == 0 ||
+		    send->sequence < request->sequence)
+			request->sequence = send->sequence;
 		request->out--;
 		if (!piece->received)
 			request->awaiting--;
@@ -243,10 +270,11 @@ take_piece(struct mirror_request *request, uint64_t offset, uint64_t length)
 	piece->begun_ns = loop_now(replica->loop);
 	piece->received = false;
 	piece->alone = false;
+	piece->held = false;
 	piece->copy = NULL;
 	piece->send = (struct link_send){
 		.type = WIRE_ZERO,
-		.epoch = replica_durable(replica)->epoch,
+		.epoch = request->epoch,
 		.offset = offset,
 		.length = (uint32_t)length,
 		.on_received = on_piece_received,
@@ -386,6 +414,7 @@ send_ahead(struct mirror_request *request)
 			continue;
 		}
 		list_move_tail(&piece->entry, &mirror->pieces);
+		hold_piece(piece);
 		piece->request = NULL;
 		piece->alone = true;
 		mirror->ahead++;
@@ -403,6 +432,9 @@ start_change(struct mirror_request *request)
 	struct replica *replica = request->replica;
 	bool sent = true;
 
+	request->epoch = replica->epoch;
+	tracker_stamp(&replica->tracker, request->offset, request->length,
+		      request->epoch);
 	if (replica_has_member(replica)) {
 		start_remote(request);
 	} else {
@@ -447,6 +479,37 @@ may_start(const struct replica *replica)
 	       link_state(replica->link) == LINK_UP;
 }
 
+static void start_all(struct replica *replica, struct list_head *list);
+
+static void
+on_marked(struct tracker_hold *hold)
+{
+	struct mirror_request *request =
+		container_of(hold, struct mirror_request, hold);
+	LIST_HEAD(one);
+
+	request->marked = true;
+	list_move_tail(&request->entry, &one);
+	start_all(request->replica, &one);
+}
+
+/* W1.  False: it goes on later. */
+static bool
+mark(struct mirror_request *request)
+{
+	struct replica *replica = request->replica;
+
+	if (request->marked)
+		return true;
+	request->hold = (struct tracker_hold){ .offset = request->offset,
+					       .length = request->length,
+					       .on_held = on_marked };
+	request->marked = tracker_hold(&replica->tracker, &request->hold);
+	if (!request->marked)
+		list_move_tail(&request->entry, &replica->mirror.marking);
+	return request->marked;
+}
+
 static void
 start(struct mirror_request *request)
 {
@@ -461,7 +524,9 @@ start(struct mirror_request *request)
 		td_forward_request(treq);
 		return;
 	}
-	if (changes_data(request) &&
+	if (mirror_changes(request) && !mark(request))
+		return;
+	if (mirror_changes(request) &&
 	    !resync_admits(replica, request->offset, request->length)) {
 		list_move_tail(&request->entry, &mirror->barred);
 		return;
@@ -491,7 +556,36 @@ take_request(struct replica *replica, const td_request_t *treq)
 		request->length = 1; /* one message, no range */
 	}
 	INIT_LIST_HEAD(&request->unsent);
+	request->marked = false;
+	request->epoch = replica->epoch;
+	request->sequence = 0;
 	return request;
+}
+
+/* One that the log of intents could not hold at once goes in parts. */
+static void
+queue_in_parts(struct replica *replica, td_request_t treq)
+{
+	int most = (int)(tracker_max_length(&replica->tracker) >> SECTOR_SHIFT);
+	int left = treq.secs;
+
+	while (left > 0) {
+		treq.secs = left < most ? left : most;
+		left -= treq.secs;
+		mirror_queue(replica, treq);
+		treq.sec += (td_sector_t)treq.secs;
+		if (treq.op == TD_OP_WRITE)
+			treq.buf += (size_t)treq.secs << SECTOR_SHIFT;
+	}
+}
+
+static bool
+is_too_long(const struct replica *replica, const td_request_t *treq)
+{
+	return (treq->op == TD_OP_WRITE || treq->op == TD_OP_WRITE_ZEROES ||
+		treq->op == TD_OP_DISCARD) &&
+	       (uint64_t)treq->secs << SECTOR_SHIFT >
+		       tracker_max_length(&replica->tracker);
 }
 
 void
@@ -512,6 +606,10 @@ mirror_queue(struct replica *replica, td_request_t treq)
 	if (may_start(replica) &&
 	    (treq.op == TD_OP_READ || treq.op == TD_OP_BLOCK_STATUS)) {
 		td_forward_request(treq);
+		return;
+	}
+	if (is_too_long(replica, &treq)) {
+		queue_in_parts(replica, treq);
 		return;
 	}
 	request = take_request(replica, &treq);
@@ -564,7 +662,7 @@ excuse(struct mirror_request *request)
 
 	list_del_init(&request->unsent);
 	request->remote = MIRROR_NOT_NEEDED;
-	if (changes_data(request)) {
+	if (mirror_changes(request)) {
 		resync_note_write(replica, request->offset, request->length,
 				  false);
 		if (!request->local_done)
@@ -610,6 +708,9 @@ mirror_fail_all(struct replica *replica, int error)
 	struct mirror *mirror = &replica->mirror;
 	struct mirror_request *request, *spare;
 
+	list_for_each_entry (request, &mirror->marking, entry)
+		tracker_cancel(&replica->tracker, &request->hold);
+	list_splice_tail_init(&mirror->marking, &mirror->held);
 	list_splice_tail_init(&mirror->barred, &mirror->held);
 	list_for_each_entry_safe (request, spare, &mirror->held, entry)
 		give_back(request, error);
@@ -619,96 +720,4 @@ mirror_fail_all(struct replica *replica, int error)
 		    request->remote == MIRROR_SENDING)
 			excuse(request);
 	}
-}
-
-/* --- questions --- */
-
-bool
-mirror_is_idle(const struct replica *replica)
-{
-	const struct mirror *mirror = &replica->mirror;
-
-	return list_empty(&mirror->held) && list_empty(&mirror->barred) &&
-	       list_empty(&mirror->active);
-}
-
-bool
-mirror_is_writing(const struct replica *replica, uint64_t offset,
-		  uint64_t length)
-{
-	const struct mirror_request *request;
-
-	list_for_each_entry (request, &replica->mirror.active, entry) {
-		if (!request->local_done && changes_data(request) &&
-		    overlap(request, offset, length))
-			return true;
-	}
-	return false;
-}
-
-void
-mirror_each_writing(struct replica *replica,
-		    void (*visit)(struct replica *replica, uint64_t offset,
-				  uint64_t length))
-{
-	const struct mirror_request *request;
-
-	list_for_each_entry (request, &replica->mirror.active, entry) {
-		if (!request->local_done && changes_data(request))
-			visit(replica, request->offset, request->length);
-	}
-}
-
-uint64_t
-mirror_oldest(const struct replica *replica)
-{
-	const struct mirror_piece *piece;
-
-	/* They are in the order in which they began. */
-	list_for_each_entry (piece, &replica->mirror.pieces, entry)
-		return piece->begun_ns;
-	return UINT64_MAX;
-}
-
-/* --- life --- */
-
-int
-mirror_open(struct replica *replica)
-{
-	struct mirror *mirror = &replica->mirror;
-
-	INIT_LIST_HEAD(&mirror->free);
-	INIT_LIST_HEAD(&mirror->held);
-	INIT_LIST_HEAD(&mirror->barred);
-	INIT_LIST_HEAD(&mirror->active);
-	INIT_LIST_HEAD(&mirror->unsent);
-	INIT_LIST_HEAD(&mirror->free_pieces);
-	INIT_LIST_HEAD(&mirror->pieces);
-	mirror->requests = calloc(MIRROR_REQUESTS, sizeof(*mirror->requests));
-	mirror->piece_array =
-		calloc(MIRROR_PIECES, sizeof(*mirror->piece_array));
-	if (mirror->requests == NULL || mirror->piece_array == NULL)
-		return -ENOMEM;
-	for (int i = 0; i < MIRROR_REQUESTS; i++) {
-		mirror->requests[i].replica = replica;
-		list_add_tail(&mirror->requests[i].entry, &mirror->free);
-	}
-	for (int i = 0; i < MIRROR_PIECES; i++) {
-		mirror->piece_array[i].replica = replica;
-		list_add_tail(&mirror->piece_array[i].entry,
-			      &mirror->free_pieces);
-	}
-	return 0;
-}
-
-void
-mirror_close(struct replica *replica)
-{
-	struct mirror *mirror = &replica->mirror;
-
-	assert(mirror->requests == NULL || mirror_is_idle(replica));
-	free(mirror->requests);
-	free(mirror->piece_array);
-	mirror->requests = NULL;
-	mirror->piece_array = NULL;
 }

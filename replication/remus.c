@@ -15,6 +15,7 @@
 #include "core/reason.h"
 #include "replication/key.h"
 #include "replication/replica.h"
+#include "replication/tracked.h"
 
 #define NAME_MAX_BYTES IMAGE_NAME_MAX
 #define TIME_MAX_MS    (24ul * 3600 * 1000)
@@ -140,6 +141,9 @@ take_option(td_driver_t *driver, const char *key, const char *value)
 		return take_url(driver, remus->peers, value);
 	if (time_of(options, key) != NULL)
 		return take_time(driver, key, value, time_of(options, key));
+	r = tracked_take(driver, &options->tracking, key, value);
+	if (r != 0)
+		return r < 0 ? r : 0;
 	if (strcmp(key, "key") == 0)
 		remus->key_file = value;
 	else if (strcmp(key, "meta") == 0)
@@ -221,30 +225,6 @@ parse(td_driver_t *driver, const char *name)
 
 /* --- surroundings --- */
 
-/* Beside the image, if that is a file. */
-static int
-find_meta(td_driver_t *driver)
-{
-	struct remus *remus = driver->data;
-	const td_image_t *leaf = td_image_below(driver);
-	int length;
-
-	if (remus->meta[0] != '\0')
-		return 0;
-	while (leaf->filter)
-		leaf = leaf->below;
-	if (remus_program.is_file == NULL ||
-	    !remus_program.is_file(leaf->driver->name))
-		return td_reason(driver, -EINVAL,
-				 "the image is no file to lay metadata beside: "
-				 "say where they are to be with meta=FILE");
-	length = snprintf(remus->meta, sizeof(remus->meta), "%s.meta",
-			  leaf->driver->name);
-	if (length < 0 || (size_t)length >= sizeof(remus->meta))
-		return -ENAMETOOLONG;
-	return 0;
-}
-
 static int
 load_key(td_driver_t *driver)
 {
@@ -311,6 +291,9 @@ open_replica(td_driver_t *driver)
 		return td_reason(driver, -EINVAL,
 				 "this program has no buffers "
 				 "for replicas");
+	remus->options.look_at_image = remus_program.look_at_image;
+	remus->options.image_path =
+		tracked_file(driver, remus_program.look_at_image);
 	store = remus_program.open_store(stack->io, remus->meta, true, &reason);
 	if (store == NULL)
 		return td_reason(driver, r, "%s", reason_text(&reason, r));
@@ -331,6 +314,7 @@ open_replica(td_driver_t *driver)
 static int
 remus_open(td_driver_t *driver, const char *name, td_flag_t flags)
 {
+	struct remus *remus = driver->data;
 	int r;
 
 	if (td_image_below(driver) == NULL)
@@ -342,7 +326,8 @@ remus_open(td_driver_t *driver, const char *name, td_flag_t flags)
 				 "a replica cannot be opened read-only");
 	r = parse(driver, name);
 	if (r == 0)
-		r = find_meta(driver);
+		r = tracked_find_meta(driver, remus_program.look_at_image,
+				      remus->meta, sizeof(remus->meta));
 	if (r == 0)
 		r = load_key(driver);
 	return r < 0 ? r : open_replica(driver);

@@ -14,6 +14,7 @@
  *   key=FILE                 the shared key
  *   meta=FILE                its metadata (the image's path and ".meta")
  *   name=NAME                of the disk, as the peer is told
+ *   region=, extent=, extents=     see tracked.h
  *   ping-ms=, dead-ms=, grace-ms=, connect-ms=, ack-limit-ms=, retry-ms=
  *   insecure-network         without a key beyond this host
  *
@@ -39,9 +40,10 @@ struct remus_program {
 	/* As store_open_file(). */
 	struct store *(*open_store)(struct io *io, const char *path,
 				    bool create, struct reason *reason);
-	/* The path is there, and is a regular file: metadata lie beside it.
-	 * NULL without files. */
-	bool (*is_file)(const char *path);
+	/* The path is there, and is a regular file: metadata lie beside it,
+	 * and remember what it looked like at the end.  NULL without files. */
+	bool (*look_at_image)(const char *path, uint64_t *ret_size,
+			      uint64_t *ret_time_ns);
 	uint64_t (*random)(void *arg); /* NULL: the kernel's */
 	void *random_arg;
 };

@@ -287,10 +287,14 @@ replica_poke(struct replica *replica)
 	task_post(&replica->advance);
 }
 
-/* It cannot keep its state, so it may not go on. */
-static void
-fail(struct replica *replica, int error)
+void
+replica_fail(struct replica *replica, int error)
 {
+	if (replica->state == REPLICA_FAILED)
+		return;
+	replica->opening = false;
+	replica->stepping = false; /* what is under way is waited for no more */
+	replica->after_step = NULL;
 	log_error("replica", "the metadata cannot be written: %s",
 		  strerror(-error));
 	link_stop(replica->link);
@@ -300,6 +304,10 @@ fail(struct replica *replica, int error)
 			  "replace the disk they are on, and start it again",
 			  strerror(-error));
 	mirror_fail_all(replica, -EIO);
+	apply_drop(replica);
+	if (replica->left)
+		replica_stop_failed(replica);
+	replica_poke(replica);
 }
 
 static void
@@ -310,9 +318,14 @@ on_committed(struct metadata_commit *commit, int error)
 
 	replica->stepping = false;
 	replica->after_step = NULL;
-	if (error < 0)
-		fail(replica, error);
-	else if (after != NULL)
+	if (error < 0) {
+		replica_fail(replica, error);
+		return;
+	}
+	if (replica->state == REPLICA_FAILED)
+		return;
+	replica->epoch = replica_durable(replica)->epoch;
+	if (after != NULL)
 		after(replica);
 	replica_poke(replica);
 }
@@ -365,7 +378,9 @@ on_advance(struct task *task)
 	if (replica->stepping || replica->left)
 		return;
 	if (replica->state != REPLICA_FAILED) {
-		if (replica->spoil)
+		if (replica->settle && !replica->opening)
+			replica_settle(replica);
+		if (!replica->stepping && replica->spoil)
 			spoil(replica);
 		if (!replica->stepping && replica->accepting != NULL)
 			replica_advance_accept(replica);
@@ -377,6 +392,7 @@ on_advance(struct task *task)
 		if (!replica->stepping)
 			resync_advance(replica);
 		verify_advance(replica);
+		mirror_tell_proven(replica);
 	}
 	if (!replica->stepping)
 		replica_advance_change(replica);
@@ -629,6 +645,8 @@ replica_open(td_driver_t *driver, struct store *store,
 		begin_new(replica);
 	r = check_image(replica, reason);
 	if (r == 0)
+		r = replica_tracking_open(replica, is_new, reason);
+	if (r == 0)
 		r = open_parts(replica);
 	if (r < 0)
 		goto failed;
@@ -640,7 +658,7 @@ replica_open(td_driver_t *driver, struct store *store,
 		goto failed;
 	td_set_service(driver, TD_SERVICE_HELD, "it is being opened");
 	replica_durable(replica)->incarnation++;
-	replica_step(replica, opened);
+	replica_tracking_start(replica, opened);
 	timer_set(&replica->watch, WATCH_NS);
 	return replica;
 
@@ -667,6 +685,7 @@ replica_close(struct replica *replica)
 	if (replica->metadata != NULL) {
 		resync_close(replica);
 		metadata_close(replica->metadata);
+		tracker_close(&replica->tracker);
 	}
 	verify_close(replica);
 	digester_close(&replica->digester);

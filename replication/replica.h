@@ -24,6 +24,7 @@
 #include "replication/arbiter.h"
 #include "replication/link.h"
 #include "replication/metadata.h"
+#include "replication/tracked.h"
 
 struct json_t;
 struct loop;
@@ -53,6 +54,10 @@ struct replica_options {
 	bool digest;		   /* a resync skips what is equal by SHA-256 */
 	struct arbiter *arbiter;   /* taken, on failure too */
 	struct link_options link;
+	struct tracker_options tracking;
+	/* The file of the image as it is now; false, or NULL: it is none. */
+	tracked_look *look_at_image;
+	const char *image_path;
 };
 
 /*

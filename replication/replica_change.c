@@ -412,12 +412,30 @@ command_demote(struct replica *replica, struct reason *reason)
 /* --- the end (M7) --- */
 
 static void
+stopped(void *owner)
+{
+	struct replica *replica = owner;
+
+	td_complete_request(replica->leave_treq, replica->leave_error);
+}
+
+void
+replica_stop_failed(struct replica *replica)
+{
+	replica->leave_error = -EIO;
+	stopped(replica);
+}
+
+static void
 leave_done(struct replica *replica)
 {
 	replica->left = true; /* first: nothing may follow, no M3 either */
 	end(replica, CHANGE_LEAVE);
 	link_stop(replica->link);
-	td_complete_request(replica->leave_treq, replica->leave_error);
+	if (replica->state == REPLICA_FAILED)
+		stopped(replica);
+	else
+		replica_tracking_stop(replica, stopped);
 }
 
 static void

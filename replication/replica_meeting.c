@@ -72,7 +72,8 @@ on_greet(struct link *link, struct wire_hello *ret_hello)
 	const struct metadata_peer *row;
 
 	replica->greeted = replica->changes;
-	replica->greeted_idle = !replica->stepping && apply_is_idle(replica);
+	replica->greeted_idle = !replica->stepping && !replica->opening &&
+				!replica->settle && apply_is_idle(replica);
 	/* What was asked for counts, not what was recorded. */
 	ret_hello->role =
 		replica_is_primary(replica) ? WIRE_PRIMARY : WIRE_SECONDARY;
@@ -507,6 +508,10 @@ accept_synced(struct replica *replica, const struct wire_synced *synced)
 	durable->active = false;
 	durable->outdated = false;
 	durable->primary_last = false;
+	/* All was copied, with the source's stamps. */
+	durable->map.unknown_epoch = 0;
+	durable->map.wide_epoch = synced->epoch;
+	tracker_absolve(&replica->tracker);
 	for (int i = 0; i < METADATA_PEERS; i++)
 		durable->peer[i].may_be_synced = false;
 }
@@ -611,6 +616,7 @@ on_lost(struct link *link, const struct reason *reason)
 	replica->in_sync = false;
 	replica_arbiter_void(replica);
 	replica->loss = *reason;
+	replica_doubt(replica);
 	log_warn("replica", "the session with the peer has ended: %s",
 		 reason->text);
 	switch (replica->state) {

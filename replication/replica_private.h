@@ -7,8 +7,10 @@
  *   replica_meeting.c  what the link tells: meetings, losses
  *   replica_change.c   what the operator orders: promote, demote, leave
  *   replica_arbiter.c  who may go on alone
+ *   replica_tracking.c what may be otherwise on the peer (M0, M4, C1)
  *   replica_status.c   what people and tools are told
  *   mirror.c           a primary's requests, here and on the peer
+ *   mirror_state.c     the same as a whole: what is proven, what is under way
  *   resync.c           a source's copying, and the offer (M1)
  *   compare.c          a range compared with the peer's, by digest
  *   verify.c           all of the disk compared, by order
@@ -26,6 +28,7 @@
 #include "replication/link.h"
 #include "replication/metadata.h"
 #include "replication/replica.h"
+#include "replication/tracker.h"
 #include "replication/verify.h"
 
 enum replica_state {
@@ -57,7 +60,7 @@ enum mirror_remote {
 };
 
 struct mirror_request {
-	struct list_head entry;	 /* free, held or active */
+	struct list_head entry;	 /* free, held, marking, barred or active */
 	struct list_head unsent; /* among those with pieces to send */
 	struct replica *replica; /* borrowed */
 	td_request_t treq;	 /* the guest's */
@@ -66,6 +69,10 @@ struct mirror_request {
 	bool local_done;
 	int local_error;
 	enum mirror_remote remote;
+	struct tracker_hold hold; /* of a change, until it is given back */
+	bool marked;		  /* it is held (W1) */
+	uint64_t epoch;		  /* that it carries (W2) */
+	uint64_t sequence;     /* of its first piece in this session; 0: none */
 	uint64_t next;	       /* from here on it is unsent */
 	unsigned int out;      /* pieces without a final acknowledgement */
 	unsigned int awaiting; /* pieces that the level still waits for */
@@ -78,16 +85,18 @@ struct mirror_piece {
 	struct mirror_request *request; /* borrowed; NULL when it is ahead */
 	void *copy;			/* owned, of the pool; may be NULL */
 	uint64_t begun_ns;
+	bool held;     /* in the log of intents, by itself (W3) */
 	bool received; /* at level received: counted */
 	bool alone;    /* sent while the peer was no member */
 };
 
 struct mirror {
-	struct list_head free;	 /* requests */
-	struct list_head held;	 /* wait for the state, in order */
-	struct list_head barred; /* wait for a copy of their range (H7) */
-	struct list_head active; /* with the image or the peer */
-	struct list_head unsent; /* of them, with pieces to send */
+	struct list_head free;	  /* requests */
+	struct list_head held;	  /* wait for the state, in order */
+	struct list_head marking; /* wait for their intents (W1) */
+	struct list_head barred;  /* wait for a copy of their range (H7) */
+	struct list_head active;  /* with the image or the peer */
+	struct list_head unsent;  /* of them, with pieces to send */
 	struct list_head free_pieces, pieces;
 	unsigned int local_alone; /* active here, that no member answers for */
 	unsigned int ahead;	  /* pieces whose request need not wait */
@@ -97,6 +106,14 @@ struct mirror {
 	struct mirror_request *requests;  /* owned: MIRROR_REQUESTS */
 	struct mirror_piece *piece_array; /* owned: MIRROR_PIECES */
 };
+
+static inline bool
+mirror_changes(const struct mirror_request *request)
+{
+	return request->treq.op == TD_OP_WRITE ||
+	       request->treq.op == TD_OP_WRITE_ZEROES ||
+	       request->treq.op == TD_OP_DISCARD;
+}
 
 /* --- resync: a source's copying --- */
 
@@ -163,6 +180,7 @@ struct resync {
 
 enum apply_state {
 	APPLY_WAITING, /* for earlier ones that it overlaps, or for all */
+	APPLY_MARKING, /* for its intents (W1) */
 	APPLY_RUNNING,
 	APPLY_FLUSHING, /* applied; a flush makes it durable */
 	APPLY_FAILED,	/* answered when we are durably not consistent */
@@ -177,6 +195,8 @@ struct apply_slot {
 	uint64_t meeting; /* whose message it is */
 	struct wire_header header;
 	void *payload; /* owned, of the pool; may be NULL */
+	uint64_t done; /* bytes of the range, of those held at once */
+	struct tracker_hold hold;
 	struct image_op op;
 };
 
@@ -189,6 +209,13 @@ struct apply_digest {
 
 #define APPLY_DIGESTS 2
 
+/* A write that is done here and not known to be done there (W3, M4). */
+struct apply_unproven {
+	uint64_t offset, length, sequence;
+};
+
+#define APPLY_UNPROVEN_MAX 2048
+
 struct apply {
 	struct list_head free, unfinished;
 	unsigned int waiting;
@@ -200,6 +227,10 @@ struct apply {
 	struct apply_slot *slots; /* owned: APPLY_SLOTS */
 	struct apply_digest digests[APPLY_DIGESTS];
 	uint64_t copied_bytes, zeroed_bytes; /* in this life */
+
+	uint64_t proven; /* all up to this message is done on both */
+	struct apply_unproven *unproven; /* owned: a ring of unproven_max */
+	unsigned int unproven_max, unproven_first, unproven_count;
 };
 
 /* --- the arbiter (M8) --- */
@@ -240,7 +271,10 @@ struct replica {
 	struct replica_options options;
 
 	struct metadata *metadata; /* owned */
-	struct link *link;	   /* owned */
+	struct tracker tracker;
+	uint64_t epoch;	    /* that writes carry: durable (W2) */
+	bool image_changed; /* behind our back, after a clean stop */
+	struct link *link;  /* owned */
 	struct image_io io;
 	enum replica_state state;
 	bool opening;	   /* its first step is not durable yet */
@@ -251,6 +285,8 @@ struct replica {
 	/* one durable step (P1) */
 	struct metadata_commit commit;
 	bool stepping;
+	struct tracker_sync settling;
+	bool settle; /* suspects are to be durable before anything else */
 	void (*after_step)(struct replica *replica);
 	struct task advance;
 
@@ -311,6 +347,9 @@ struct metadata_state *replica_durable(const struct replica *replica);
 /* Make the state durable, then call `after`; nothing may be stepping. */
 void replica_step(struct replica *replica, void (*after)(struct replica *));
 
+/* It cannot keep its state, so it may not go on. */
+void replica_fail(struct replica *replica, int error);
+
 /* Look again, from the loop, whether something is to be done. */
 void replica_poke(struct replica *replica);
 
@@ -343,6 +382,21 @@ struct metadata_peer *replica_peer(struct replica *replica,
 uint64_t replica_random(struct replica *replica);
 const char *replica_state_name(enum replica_state state);
 
+/* --- replica_tracking.c --- */
+
+int replica_tracking_open(struct replica *replica, bool is_new,
+			  struct reason *reason);
+/* `then` when the recovery and the state are durable. */
+void replica_tracking_start(struct replica *replica,
+			    void (*then)(struct replica *));
+/* The last thing before the end; `then` is not called if it fails. */
+void replica_tracking_stop(struct replica *replica, void (*then)(void *));
+/* M0, M4: what was not proven is suspect from now on, and durably so before the
+ * next step or meeting. */
+void replica_doubt(struct replica *replica);
+/* Make it durable; called by the advance. */
+void replica_settle(struct replica *replica);
+
 /* --- replica_meeting.c --- */
 
 extern const struct link_events replica_link_events;
@@ -364,6 +418,8 @@ void replica_advance_accept(struct replica *replica);
 void replica_change_init(struct replica *replica);
 void replica_change_done(struct replica *replica);
 void replica_advance_change(struct replica *replica);
+/* The last step of the end failed. */
+void replica_stop_failed(struct replica *replica);
 /* "promote", …; "" for none. */
 const char *replica_change_name(enum replica_change change);
 
@@ -383,7 +439,7 @@ void replica_arbiter_void(struct replica *replica);
 void replica_arbiter_again(struct replica *replica);
 bool replica_is_sole_author(const struct replica *replica);
 
-/* --- mirror.c --- */
+/* --- mirror.c, mirror_state.c --- */
 
 int mirror_open(struct replica *replica);
 void mirror_close(struct replica *replica);
@@ -396,6 +452,10 @@ void mirror_excuse(struct replica *replica);
 void mirror_resend(struct replica *replica);
 /* We are no primary any more: what is not answered fails. */
 void mirror_fail_all(struct replica *replica, int error);
+/* M0: what is not known to be done on both is suspect. */
+void mirror_doubt(struct replica *replica);
+/* Tell the peer up to where all is done on both. */
+void mirror_tell_proven(struct replica *replica);
 /* No request of a guest is with the image or the peer, or held. */
 bool mirror_is_idle(const struct replica *replica);
 /* Whether a write of this range is with the image. */
@@ -455,6 +515,12 @@ void apply_close(struct replica *replica);
 /* Takes the payload. */
 void apply_message(struct replica *replica, const struct wire_header *header,
 		   void *payload);
+/* The peer says that all up to `sequence` is done on both. */
+void apply_proven(struct replica *replica, uint64_t sequence);
+/* M4: what is not known to be done on both is suspect. */
+void apply_doubt(struct replica *replica);
+/* Nothing more can be held: what waits for it is dropped. */
+void apply_drop(struct replica *replica);
 /* Nothing that was received is left to do. */
 bool apply_is_idle(const struct replica *replica);
 /* We are durably not consistent: what failed may be answered. */

@@ -285,6 +285,8 @@ replica_status(const struct replica *replica, struct json_t *object)
 		    : json_string(replica_change_name(replica->change)));
 	set(object, "change_error",
 	    json_string_nocheck(replica->change_error.text));
+	set(object, "tracking", tracker_json(&replica->tracker));
+	set(object, "image_changed", json_boolean(replica->image_changed));
 	set(object, "ack", json_string(ack_name(replica->options.ack)));
 	set(object, "on_peer_loss",
 	    json_string(replica->options.on_loss == REPLICA_FREEZE

@@ -181,7 +181,7 @@ copy_send(struct resync_copy *copy, enum wire_type type)
 	copy->begun_ns = loop_now(replica->loop);
 	copy->send = (struct link_send){
 		.type = type,
-		.epoch = replica_durable(replica)->epoch,
+		.epoch = tracker_stamp_of(&replica->tracker, copy->offset),
 		.offset = copy->offset,
 		.length = (uint32_t)copy->length,
 		.payload = type == WIRE_COPY ? copy->buffer : NULL,
@@ -306,6 +306,7 @@ copy_begin(struct resync_copy *copy, uint64_t offset)
 	uint64_t max = zero ? RESYNC_ZERO_BYTES : RESYNC_COPY_BYTES;
 
 	max = alike(resync, offset, max);
+	max = tracker_alike(&replica->tracker, offset, max);
 	copy->offset = offset;
 	copy->length = copy_map_run(&resync->map, offset, max);
 	copy_map_clear(&resync->map, offset, copy->length);

@@ -45,7 +45,7 @@ struct reason;
  * must be as is asked for. */
 struct tracker_options {
 	uint32_t region, extent; /* bytes */
-	unsigned int capacity;	 /* extents in the log */
+	uint32_t capacity;	 /* extents in the log */
 	bool is_new;		 /* the metadata are: no change was missed */
 };
 

@@ -43,17 +43,22 @@ static const struct transport *const transports[] = { &transport_tcp,
 						      &transport_rdma, NULL };
 
 static bool
-is_file(const char *path)
+look_at_image(const char *path, uint64_t *ret_size, uint64_t *ret_time_ns)
 {
-	struct stat stat_buffer;
+	struct stat look;
 
-	return stat(path, &stat_buffer) == 0 && S_ISREG(stat_buffer.st_mode);
+	if (stat(path, &look) < 0 || !S_ISREG(look.st_mode))
+		return false;
+	*ret_size = (uint64_t)look.st_size;
+	*ret_time_ns = (uint64_t)look.st_mtim.tv_sec * NS_PER_S +
+		       (uint64_t)look.st_mtim.tv_nsec;
+	return true;
 }
 
 const struct remus_program remus_program = {
 	.transports = transports,
 	.open_store = store_open_file,
-	.is_file = is_file,
+	.look_at_image = look_at_image,
 };
 
 static const struct frontend *const frontends[] = { &frontend_nbd, NULL };
