@@ -163,6 +163,7 @@ release(td_image_t *image, const td_request_t *treq, const char *did)
 		image_panic(image, treq, what);
 	}
 	ticket_use(image->tickets, image, treq);
+	stats_set_depth(&image->stats, tickets_live(image->tickets));
 	image->outstanding -= (uint64_t)treq->secs;
 }
 
@@ -245,6 +246,7 @@ td_queue_request(td_image_t *image, td_request_t treq)
 	treq.queued_ns = loop_now(image->stack->loop);
 	image->outstanding += (uint64_t)treq.secs;
 	ticket_issue(image->tickets, image, &treq);
+	stats_set_depth(&image->stats, tickets_live(image->tickets));
 	queue(image->driver, treq);
 }
 

@@ -54,9 +54,7 @@ _Static_assert(STATS_SUB == 8, "bucket_of() takes three bits below the top");
 void
 stats_begin(struct stats *stats)
 {
-	stats->depth++;
-	if (stats->depth > stats->depth_max)
-		stats->depth_max = stats->depth;
+	stats_set_depth(stats, stats->depth + 1);
 }
 
 void

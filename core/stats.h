@@ -31,6 +31,16 @@ struct stats {
 };
 
 void stats_begin(struct stats *stats);
+
+/* For who counts himself what has begun and not ended; with stats_count. */
+static inline void
+stats_set_depth(struct stats *stats, uint32_t depth)
+{
+	stats->depth = depth;
+	if (depth > stats->depth_max)
+		stats->depth_max = depth;
+}
+
 void stats_end(struct stats *stats, int op, uint64_t bytes, uint64_t ns,
 	       int error);
 

@@ -36,6 +36,13 @@ struct tickets {
 
 void tickets_init(struct tickets *tickets);
 
+/* Requests that have tickets now. */
+static inline unsigned int
+tickets_live(const struct tickets *tickets)
+{
+	return TICKETS_MAX - tickets->free_count;
+}
+
 /* Stamp a request of `image`. */
 void ticket_issue(struct tickets *tickets, td_image_t *image,
 		  td_request_t *treq);

@@ -250,6 +250,44 @@ test_contiguous_parts_of_one_request_are_called_back_as_one(void **state)
 }
 
 static void
+assert_depth(const td_image_t *image, unsigned int depth, unsigned int max)
+{
+	assert_int_equal(image->stats.depth, depth);
+	assert_int_equal(image->stats.depth_max, max);
+}
+
+static void
+test_each_image_tells_how_many_requests_it_holds(void **state)
+{
+	struct world *world = *state;
+	static char buf[8192];
+	struct fake *fake;
+	td_request_t part;
+
+	assert_int_equal(
+		image_stack_open(&world->stack, "pass:|fake:64", 0, NULL), 0);
+	fake = fake_of(&world->stack, 1);
+	fake->hold = true;
+	for (int i = 0; i < 3; i++)
+		queue(world, TD_OP_WRITE, buf, (td_sector_t)i * 16, 16);
+	assert_depth(world->stack.images[0], 0, 1); /* it forwards */
+	assert_depth(world->stack.images[1], 3, 3);
+	part = fake->held[1];
+	part.secs = 4;
+	td_complete_request(part, 0);
+	assert_depth(world->stack.images[1], 3, 3); /* some of it is there */
+	part.sec += 4;
+	part.secs = 12;
+	td_complete_request(part, 0);
+	assert_depth(world->stack.images[1], 2, 3);
+	fake->held[1] = fake->held[--fake->held_count];
+	fake_release(fake, 0, 0);
+	fake_release(fake, 0, 0);
+	loop_run_until_idle(world->loop);
+	assert_depth(world->stack.images[1], 0, 3);
+}
+
+static void
 test_block_status_without_a_driver_for_it_is_data(void **state)
 {
 	struct world *world = *state;
@@ -502,6 +540,7 @@ main(void)
 		TEST(test_a_flush_passes_a_filter_that_knows_none),
 		TEST(test_a_drivers_own_callback_never_runs_inside_its_queue_call),
 		TEST(test_contiguous_parts_of_one_request_are_called_back_as_one),
+		TEST(test_each_image_tells_how_many_requests_it_holds),
 		TEST(test_block_status_without_a_driver_for_it_is_data),
 		cmocka_unit_test(
 			test_extents_are_sorted_merged_and_cut_at_a_gap),
