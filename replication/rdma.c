@@ -55,6 +55,7 @@ tell_open(struct rdma_channel *rdma)
 	bool gone = false;
 
 	rdma->told_open = true;
+	/* cppcheck-suppress autoVariables */
 	rdma->gone = &gone;
 	rdma->channel.events->on_open(&rdma->channel);
 	if (gone)

@@ -327,6 +327,7 @@ deliver_ended(struct rdma_channel *rdma)
 {
 	bool gone = false;
 
+	/* cppcheck-suppress autoVariables */
 	rdma->gone = &gone;
 	while (!list_empty(&rdma->ended)) {
 		struct channel_send *send = list_first_entry(

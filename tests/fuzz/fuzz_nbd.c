@@ -164,12 +164,14 @@ static void
 check_option_reply(struct ear *ear, const char *at)
 {
 	uint32_t option, type, length;
+	uint64_t magic;
 
 	if (ear->need < NBD_REPLY_BYTES) {
 		ear->need = NBD_REPLY_BYTES;
 		return;
 	}
-	assert(nbd_get64(&at) == NBD_REPLY_MAGIC);
+	magic = nbd_get64(&at);
+	assert(magic == NBD_REPLY_MAGIC);
 	option = nbd_get32(&at);
 	type = nbd_get32(&at);
 	length = nbd_get32(&at);
@@ -183,7 +185,7 @@ check_option_reply(struct ear *ear, const char *at)
 static void
 check_chunk(struct ear *ear, const char *at)
 {
-	uint16_t type;
+	uint16_t flags, type;
 
 	if (ear->need < NBD_STRUCTURED_BYTES) {
 		ear->need = NBD_STRUCTURED_BYTES;
@@ -191,7 +193,8 @@ check_chunk(struct ear *ear, const char *at)
 	}
 	assert(ear->structured);
 	at += 4;
-	assert(nbd_get16(&at) == NBD_REPLY_FLAG_DONE);
+	flags = nbd_get16(&at);
+	assert(flags == NBD_REPLY_FLAG_DONE);
 	type = nbd_get16(&at);
 	assert(type == NBD_REPLY_TYPE_OFFSET_DATA ||
 	       type == NBD_REPLY_TYPE_BLOCK_STATUS ||
@@ -225,10 +228,12 @@ static void
 check_head(struct ear *ear)
 {
 	const char *at = (const char *)ear->head, *magic = at;
+	uint64_t first, second;
 
 	if (!ear->greeted) {
-		assert(nbd_get64(&at) == NBD_MAGIC);
-		assert(nbd_get64(&at) == NBD_OPTION_MAGIC);
+		first = nbd_get64(&at);
+		second = nbd_get64(&at);
+		assert(first == NBD_MAGIC && second == NBD_OPTION_MAGIC);
 		ear->greeted = true;
 		ear->have = 0;
 		ear->need = 4;

@@ -74,11 +74,12 @@ print_history(const json_t *history)
 		       "digest, %s\n",
 		       number_in(history, "dropped"),
 		       text_of(history, "digest"));
-	json_array_foreach (json_object_get(history, "entries"), i, entry)
+	json_array_foreach (json_object_get(history, "entries"), i, entry) {
 		printf("  history     timeline %s from epoch %llu%s\n",
 		       text_of(entry, "timeline"),
 		       number_in(entry, "first_epoch"),
 		       is_true(entry, "forced") ? ", forced" : "");
+	}
 }
 
 static void
@@ -101,12 +102,13 @@ print_state(const json_t *state)
 	       is_true(state, "consistent") ? "" : "not ",
 	       is_true(state, "outdated") ? ", outdated" : "",
 	       is_true(state, "primary_last") ? ", was the primary last" : "");
-	json_array_foreach (json_object_get(state, "peers"), i, peer)
+	json_array_foreach (json_object_get(state, "peers"), i, peer) {
 		printf("  peer        %s, incarnation %llu%s\n",
 		       text_of(peer, "replica_id"),
 		       number_in(peer, "incarnation"),
 		       is_true(peer, "may_be_synced") ? ", may be in sync"
 						      : "");
+	}
 	print_history(json_object_get(state, "history"));
 }
 
@@ -118,10 +120,11 @@ print_intents(const json_t *intents)
 	size_t i;
 
 	size_text(size, number_in(intents, "extent"));
-	json_array_foreach (json_object_get(intents, "slots"), i, slot)
+	json_array_foreach (json_object_get(intents, "slots"), i, slot) {
 		printf("  slot %zu      at %llu, %s, generation %llu\n", i,
 		       number_in(slot, "offset"), text_of(slot, "found"),
 		       number_in(slot, "generation"));
+	}
 	printf("  intents     %llu of %llu extents of %s\n",
 	       number_in(intents, "count"), number_in(intents, "capacity"),
 	       size);
@@ -186,8 +189,9 @@ print_sentences(const json_t *list, const char *prefix)
 	const json_t *sentence;
 	size_t i;
 
-	json_array_foreach (list, i, sentence)
+	json_array_foreach (list, i, sentence) {
 		printf("  %-11s %s\n", prefix, json_string_value(sentence));
+	}
 }
 
 static void
