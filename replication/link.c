@@ -27,8 +27,8 @@ now_of(const struct link *link)
 
 /* --- connecting --- */
 
-static struct link_connection *
-take_connection(struct link *link, bool caller)
+struct link_connection *
+link_connection_take(struct link *link, bool caller)
 {
 	for (int i = 0; i < LINK_CONNECTIONS_MAX; i++) {
 		struct link_connection *connection = &link->connections[i];
@@ -50,7 +50,7 @@ static void
 on_accept(struct acceptor *acceptor, struct channel *channel)
 {
 	struct link *link = acceptor->owner;
-	struct link_connection *connection = take_connection(link, false);
+	struct link_connection *connection = link_connection_take(link, false);
 
 	channel->events = &link_channel_events;
 	if (connection == NULL) {
@@ -84,48 +84,6 @@ check_address(const struct link *link, const struct transport *transport,
 			  "both hosts --key FILE, or say --insecure-network if "
 			  "nobody else is on that network",
 			  url);
-}
-
-static void
-call(struct link *link)
-{
-	const char *const *peers = link->options.peers;
-	const struct transport *transport;
-	struct link_connection *connection;
-	struct reason reason = { "" };
-	const char *address;
-
-	if (peers[link->next_peer] == NULL)
-		link->next_peer = 0;
-	connection = take_connection(link, true);
-	if (connection == NULL)
-		return;
-	transport = transport_find(link->options.transports,
-				   peers[link->next_peer], &address, &reason);
-	assert(transport != NULL); /* link_new() has looked */
-	connection->channel =
-		transport->connect(&link->options.context, address,
-				   &link_channel_events, connection, &reason);
-	link->next_call_ns =
-		now_of(link) + link->options.connect_ms * NS_PER_MS;
-	if (connection->channel == NULL) {
-		connection->state = CONNECTION_FREE;
-		link->next_peer++;
-		log_debug("link", "%s", reason.text);
-	}
-}
-
-static bool
-is_calling_now(const struct link *link)
-{
-	for (int i = 0; i < LINK_CONNECTIONS_MAX; i++) {
-		const struct link_connection *connection =
-			&link->connections[i];
-
-		if (connection->caller && connection->state != CONNECTION_FREE)
-			return true;
-	}
-	return false;
 }
 
 static void
@@ -187,10 +145,7 @@ on_tick(struct timer *timer)
 				 link->options.grace_ms);
 		link_lose(link, &reason);
 	}
-	if (link->calling && link->connection == NULL &&
-	    link->options.peers[0] != NULL && now >= link->next_call_ns &&
-	    !is_calling_now(link))
-		call(link);
+	link_path_tick(link, now);
 }
 
 /* --- what is due --- */
@@ -405,13 +360,20 @@ link_json(const struct link *link)
 	const struct channel *channel =
 		connection == NULL ? NULL : connection->channel;
 
+	struct reason why;
+
+	link_path_explain(link, &why);
 	return json_pack(
-		"{s:s, s:s?, s:s?, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "state",
-		link_state_name(link->state), "path",
-		channel == NULL ? NULL : channel->transport->scheme,
-		"peer_address", channel == NULL ? NULL : channel->peer,
-		"private",
+		"{s:s, s:s?, s:s, s:o, s:s?, s:b, s:b, s:I, s:I, s:I, s:I, "
+		"s:I, s:I}",
+		"state", link_state_name(link->state), "path",
+		channel == NULL ? NULL : channel->transport->scheme, "path_why",
+		why.text, "paths", link_path_json(link), "peer_address",
+		channel == NULL ? NULL : channel->peer, "private",
 		channel != NULL && channel->transport->is_private(channel),
+		"authentic",
+		channel != NULL && channel->transport->is_authentic != NULL &&
+			channel->transport->is_authentic(channel),
 		"round_trip_us", (json_int_t)(link->round_trip_ns / NS_PER_US),
 		"sent", (json_int_t)link->sent_total, "unacknowledged",
 		(json_int_t)link->sent_count, "reconnects",

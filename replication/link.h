@@ -20,7 +20,9 @@
  * K4  Nothing of an earlier session counts in a later one (H0): a session's
  *     number is random and every message carries it.
  * K5  A peer that is silent for the dead time has lost the connection.
- * K6  Events come from the loop, never from inside a link_*() call; on_ended()
+ * K6  The peer's addresses are paths, the best first: a session goes on over
+ *     whichever is up, and comes back to a better one that is up again.
+ * K7  Events come from the loop, never from inside a link_*() call; on_ended()
  *     too.  The exception is link_stop(): on_ended() from inside.
  *
  * The link decides nothing about roles, timelines or copies: it asks and tells
@@ -92,8 +94,10 @@ struct link_options {
 
 struct link_events {
 	/* A connection is up: fill in what the replica says of itself.  The
-	 * link fills versions, limits, nonce, name and the session's fields. */
-	void (*on_greet)(struct link *link, struct wire_hello *ret_hello);
+	 * link fills versions, limits, nonce, name and the session's fields.
+	 * Returns a number for the state that it speaks of; several connections
+	 * may be greeted before one leads to a meeting (link_greeting). */
+	uint64_t (*on_greet)(struct link *link, struct wire_hello *ret_hello);
 
 	/* Hellos are exchanged and authentic, and there is no session to
 	 * resume.  The owner calls link_begin (as source), waits for on_begin
@@ -141,6 +145,8 @@ void link_stop(struct link *link);
 /* From now on call, or only be called. */
 void link_set_calling(struct link *link, bool call);
 
+/* In a meeting: the state that on_greet told the peer (H0). */
+uint64_t link_greeting(const struct link *link);
 void link_begin(struct link *link, const struct wire_begin *begin);
 void link_accept(struct link *link);
 /* Say why, and end connection and session.  Calls are tried again later. */
@@ -167,8 +173,9 @@ void link_set_proven(struct link *link, uint64_t sequence);
 
 enum link_state link_state(const struct link *link);
 const char *link_state_name(enum link_state state);
-/* {"state", "path", "private", "peer_address", "round_trip_us", "sent",
- * "unacknowledged", "reconnects", "replayed", "bytes_sent", ...} */
+/* {"state", "path", "path_why", "paths", "private", "authentic",
+ * "peer_address", "round_trip_us", "sent", "unacknowledged", "reconnects",
+ * "replayed", "bytes_sent", ...} */
 struct json_t *link_json(const struct link *link);
 
 #endif

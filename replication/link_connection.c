@@ -183,15 +183,14 @@ link_connection_fail(struct link_connection *connection,
 	struct link *link = connection->link;
 	bool ours = link->connection == connection;
 
+	link_path_failed(connection, reason);
+	if (ours && link->session != 0)
+		link_path_broke(connection);
 	link_connection_close(connection);
-	if (connection->caller && !ours) {
-		link->next_peer++;
-		link->next_call_ns =
-			now_of(link) + link->options.connect_ms * NS_PER_MS;
+	if (!ours) {
 		log_debug("link", "%s", reason->text);
-	}
-	if (!ours)
 		return;
+	}
 	if (link->session == 0)
 		end_meeting(link, false, reason);
 	else if (link->state == LINK_UP)
@@ -207,11 +206,7 @@ tell_refusal(const struct link_connection *connection,
 
 	log_warn("link", "refusing %s: %s", connection->channel->peer,
 		 reason->text);
-	if (connection->caller) {
-		link->next_peer++;
-		link->next_call_ns =
-			now_of(link) + link->options.connect_ms * NS_PER_MS;
-	}
+	link_path_failed(connection, reason);
 	if (link->session == 0 && link->connection == NULL)
 		end_meeting(link, true, reason);
 }
@@ -244,7 +239,7 @@ send_hello(struct link_connection *connection)
 	struct wire_hello hello = { .version_min = WIRE_VERSION_MIN };
 	struct wire_header header = { .type = WIRE_HELLO };
 
-	link->events->on_greet(link, &hello);
+	connection->greeting = link->events->on_greet(link, &hello);
 	hello.version_max = WIRE_VERSION_MAX;
 	hello.features_compatible = WIRE_FEATURE_VERIFY;
 	hello.header_length = WIRE_HEADER;
@@ -365,7 +360,7 @@ resume(struct link_connection *connection)
 	connection->state = CONNECTION_READY;
 	link->state = LINK_UP;
 	link->reconnects++;
-	link->next_peer = 0;
+	link_path_taken(connection);
 	if (limit > link->peer_limit)
 		link->peer_limit = limit;
 	link_replay(link, connection->hello.received,
@@ -408,7 +403,7 @@ proved(struct link_connection *connection)
 		link->connection = connection;
 		connection->state = CONNECTION_READY;
 		link->state = LINK_MEETING;
-		link->next_peer = 0;
+		link_path_taken(connection);
 		link->events->on_meet(link, peer);
 	}
 }
@@ -423,6 +418,13 @@ session_begin(struct link *link)
 	link_sends_init(link);
 	link->peer_limit = link->connection->hello.window;
 	link->state = LINK_UP;
+}
+
+uint64_t
+link_greeting(const struct link *link)
+{
+	assert(link->connection != NULL);
+	return link->connection->greeting;
 }
 
 void
@@ -517,10 +519,8 @@ on_refuse(struct link_connection *connection, const void *payload,
 	}
 	if (link->connection == connection)
 		link->connection = NULL;
+	link_path_failed(connection, &reason);
 	link_connection_close(connection);
-	if (connection->caller)
-		link->next_call_ns =
-			now_of(link) + link->options.connect_ms * NS_PER_MS;
 	if (link->session == 0 && link->connection == NULL)
 		end_meeting(link, true, &reason);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * link_private.h - what link.c, link_connection.c and link_send.c share. Nobody
- * else includes it.
+ * link_private.h - what link.c, link_path.c, link_connection.c and link_send.c
+ * share.  Nobody else includes it.
  */
 #ifndef REPLICATION_LINK_PRIVATE_H
 #define REPLICATION_LINK_PRIVATE_H
@@ -37,9 +37,11 @@ struct link_connection {
 	enum connection_state state;
 	struct channel *channel; /* owned */
 	bool caller;
+	unsigned int path; /* of the peer's addresses; if caller */
 	uint64_t begun_ns, heard_ns, said_ns;
 	uint64_t bytes_seen;	 /* of the channel's bytes_in */
 	uint64_t own_session;	 /* that our hello named */
+	uint64_t greeting;	 /* the owner's state that it told */
 	struct wire_hello hello; /* the peer's */
 	unsigned char own_bytes[WIRE_HELLO_MAX], peer_bytes[WIRE_HELLO_MAX];
 	size_t own_length, peer_length;
@@ -63,8 +65,12 @@ struct link {
 	struct acceptor *acceptors[LINK_ADDRESSES_MAX]; /* owned */
 	struct link_connection connections[LINK_CONNECTIONS_MAX];
 	struct link_connection *connection; /* of session or meeting */
-	unsigned int next_peer;		    /* the address to try */
+	unsigned int next_path;		    /* the one to call next */
 	uint64_t next_call_ns;
+	unsigned int next_probe; /* of the better ones */
+	uint64_t next_probe_ns, probe_wait_ns;
+	uint64_t path_since_ns;			    /* the one in use */
+	struct reason path_why[LINK_ADDRESSES_MAX]; /* it is not used */
 	uint64_t broken_ns; /* when the connection broke */
 	struct timer tick;
 	struct task task; /* delivers what is due */
@@ -103,6 +109,24 @@ struct link {
 
 /* Tell the owner what is due. */
 void link_deliver(struct link *link);
+/* NULL: there are too many. */
+struct link_connection *link_connection_take(struct link *link, bool caller);
+
+/* --- link_path.c --- */
+
+/* Call whom it is time to call. */
+void link_path_tick(struct link *link, uint64_t now);
+/* A connection failed, in use or not; before its close. */
+void link_path_failed(const struct link_connection *connection,
+		      const struct reason *reason);
+/* The one in use did. */
+void link_path_broke(const struct link_connection *connection);
+/* This one is used from now on. */
+void link_path_taken(struct link_connection *connection);
+/* [{"address", "in_use", "why"}] */
+struct json_t *link_path_json(const struct link *link);
+/* Why the one in use is not the best one; "" if it is. */
+void link_path_explain(const struct link *link, struct reason *ret_why);
 
 /* --- link_connection.c --- */
 

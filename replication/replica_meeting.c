@@ -26,6 +26,8 @@
 
 static const unsigned char no_id[METADATA_ID];
 
+#define GREETED_BUSY UINT64_MAX /* no number of changes */
+
 static bool
 same_id(const unsigned char *a, const unsigned char *b)
 {
@@ -64,16 +66,13 @@ replica_break(struct replica *replica, const char *format, ...)
 
 /* --- hello --- */
 
-static void
+static uint64_t
 on_greet(struct link *link, struct wire_hello *ret_hello)
 {
 	struct replica *replica = link_owner(link);
 	const struct metadata_state *durable = replica_durable(replica);
 	const struct metadata_peer *row;
 
-	replica->greeted = replica->changes;
-	replica->greeted_idle = !replica->stepping && !replica->opening &&
-				!replica->settle && apply_is_idle(replica);
 	/* What was asked for counts, not what was recorded. */
 	ret_hello->role =
 		replica_is_primary(replica) ? WIRE_PRIMARY : WIRE_SECONDARY;
@@ -95,6 +94,11 @@ on_greet(struct link *link, struct wire_hello *ret_hello)
 	ret_hello->peer_incarnation = row == NULL ? 0 : row->incarnation;
 	ret_hello->epoch = durable->epoch;
 	ret_hello->history = durable->history;
+	/* H0: what is under way ends first, and nothing counts as told. */
+	if (replica->stepping || replica->opening || replica->settle ||
+	    !apply_is_idle(replica))
+		return GREETED_BUSY;
+	return replica->changes;
 }
 
 /* --- a meeting --- */
@@ -299,9 +303,9 @@ decide(struct replica *replica, const struct wire_hello *peer,
 static bool
 is_busy(const struct replica *replica, struct reason *reason)
 {
-	if (!replica->stepping && replica->greeted == replica->changes &&
-	    replica->greeted_idle && replica->change == CHANGE_NONE &&
-	    !replica->spoil)
+	if (!replica->stepping &&
+	    link_greeting(replica->link) == replica->changes &&
+	    replica->change == CHANGE_NONE && !replica->spoil)
 		return false;
 	(void)reason_set(reason, -EBUSY,
 			 apply_is_idle(replica)

@@ -293,8 +293,6 @@ struct replica {
 	/* meetings */
 	uint64_t meetings; /* grows at each meeting and at each end of one */
 	uint64_t changes;  /* durable steps so far */
-	uint64_t greeted;  /* `changes` at the hello (H0) */
-	bool greeted_idle; /* nothing that was received was left to do then */
 	bool meeting;	   /* decided, and not yet up */
 	bool broken;	   /* we are ending the session */
 	struct wire_hello peer_hello; /* of the last meeting */

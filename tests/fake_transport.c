@@ -29,6 +29,7 @@ struct end {
 	struct list_head arriving;
 	struct list_head sent; /* whose on_done is due */
 	struct task task;
+	char address[32];
 	bool caller, told_open;
 	int error; /* on_close is due */
 	bool *gone;
@@ -84,15 +85,34 @@ fake_network_hold(bool hold)
 }
 
 void
-fake_network_cut(void)
+fake_network_cut_address(const char *address)
 {
 	struct end *end;
 
 	list_for_each_entry (end, &fake_network.ends, entry) {
+		if (address != NULL && strcmp(end->address, address) != 0)
+			continue;
 		end->other = NULL;
 		drop_arriving(end);
 		break_end(end, -ECONNRESET);
 	}
+}
+
+void
+fake_network_cut(void)
+{
+	fake_network_cut_address(NULL);
+}
+
+unsigned int
+fake_network_open_to(const char *address)
+{
+	unsigned int count = 0;
+	struct end *end;
+
+	list_for_each_entry (end, &fake_network.ends, entry)
+		count += strcmp(end->address, address) == 0;
+	return count;
 }
 
 /* --- delivering --- */
@@ -255,7 +275,8 @@ fake_is_private(const struct channel *channel)
 /* --- connecting --- */
 
 static struct end *
-end_new(const struct transport_context *context, bool caller)
+end_new(const struct transport_context *context, const char *address,
+	bool caller)
 {
 	struct end *end = calloc(1, sizeof(*end));
 
@@ -264,13 +285,19 @@ end_new(const struct transport_context *context, bool caller)
 	(void)snprintf(end->channel.peer, sizeof(end->channel.peer), "fake");
 	end->context = *context;
 	end->caller = caller;
+	(void)snprintf(end->address, sizeof(end->address), "%s", address);
 	INIT_LIST_HEAD(&end->arriving);
 	INIT_LIST_HEAD(&end->sent);
 	task_init(&end->task, context->loop, on_task);
 	list_add_tail(&end->entry, &fake_network.ends);
 	fake_network.channels++;
-	task_post(&end->task);
 	return end;
+}
+
+static bool
+is_word(const char *word, const char *address)
+{
+	return word != NULL && strcmp(word, address) == 0;
 }
 
 static struct channel *
@@ -279,7 +306,7 @@ fake_connect(const struct transport_context *context, const char *address,
 	     struct reason *reason)
 {
 	struct fake_acceptor *acceptor, *found = NULL;
-	struct end *end = end_new(context, true);
+	struct end *end = end_new(context, address, true);
 
 	(void)reason;
 	end->channel.events = events;
@@ -288,12 +315,17 @@ fake_connect(const struct transport_context *context, const char *address,
 		if (strcmp(acceptor->acceptor.address, address) == 0)
 			found = acceptor;
 	}
-	if (found == NULL || fake_network.down) {
+	if (is_word(fake_network.dead_address, address))
+		return &end->channel;
+	if (found == NULL || fake_network.down ||
+	    is_word(fake_network.down_address, address)) {
 		break_end(end, -ECONNREFUSED);
 		return &end->channel;
 	}
-	end->other = end_new(&found->context, false);
+	end->other = end_new(&found->context, address, false);
 	end->other->other = end;
+	task_post(&end->task);
+	task_post(&end->other->task);
 	found->acceptor.on_accept(&found->acceptor, &end->other->channel);
 	return &end->channel;
 }

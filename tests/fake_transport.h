@@ -13,8 +13,11 @@
 #define FAKE_TAPE_MAX (1u << 20)
 
 struct fake_network {
-	bool hold;   /* nothing arrives, nobody notices */
-	bool down;   /* who connects is told that nobody is there */
+	bool hold; /* nothing arrives, nobody notices */
+	bool down; /* who connects is told that nobody is there */
+	/* Addresses for which that is so, and for which nothing ever comes of
+	 * a connect; NULL: none. */
+	const char *down_address, *dead_address;
 	bool damage; /* the next payload arrives with a wrong byte */
 	int cut_in;  /* everything is cut after so many messages; 0: never */
 	unsigned int channels; /* that are open */
@@ -32,5 +35,9 @@ void fake_network_open(void);
 /* All connections break, at both ends; what was under way is lost. */
 void fake_network_cut(void);
 void fake_network_hold(bool hold);
+/* The same, of connections to one address. */
+void fake_network_cut_address(const char *address);
+/* Connections to one address that are open, both ends counted. */
+unsigned int fake_network_open_to(const char *address);
 
 #endif

@@ -39,12 +39,13 @@ hear(struct host *host, const struct reason *reason)
 	(void)snprintf(host->text, sizeof(host->text), "%s", reason->text);
 }
 
-static void
+static uint64_t
 on_greet(struct link *link, struct wire_hello *ret_hello)
 {
 	const struct host *host = link_owner(link);
 
 	fill_hello(ret_hello, host->source);
+	return 0;
 }
 
 static void
@@ -160,21 +161,16 @@ static const struct link_events events = {
 	.on_proven = on_proven,
 };
 
-struct host *
-host_new(struct loop *loop, const char *listen, const char *peer, bool source,
-	 const char *key)
+static struct host *
+host_start(struct host *host, struct loop *loop, bool source, const char *key)
 {
-	struct host *host = calloc(1, sizeof(*host));
 	struct link_options options = {
 		.name = "test",
 		.transports = transports,
 		.insecure_network = true,
 	};
 
-	assert(host != NULL);
 	host->loop = loop;
-	host->listens[0] = listen;
-	host->peers[0] = peer;
 	options.listen = host->listens;
 	options.peers = host->peers;
 	host->pool = pool_new(loop, POOL_BYTES, NULL);
@@ -185,9 +181,35 @@ host_new(struct loop *loop, const char *listen, const char *peer, bool source,
 	options.context.key_length = key == NULL ? 0 : strlen(key);
 	host->link = link_new(&options, &events, host, NULL);
 	assert(host->link != NULL);
-	if (link_start(host->link, peer != NULL, NULL) < 0)
+	if (link_start(host->link, host->peers[0] != NULL, NULL) < 0)
 		abort();
 	return host;
+}
+
+struct host *
+host_new(struct loop *loop, const char *listen, const char *peer, bool source,
+	 const char *key)
+{
+	struct host *host = calloc(1, sizeof(*host));
+
+	assert(host != NULL);
+	host->listens[0] = listen;
+	host->peers[0] = peer;
+	return host_start(host, loop, source, key);
+}
+
+struct host *
+host_new_paths(struct loop *loop, const char *const *listens,
+	       const char *const *peers, bool source)
+{
+	struct host *host = calloc(1, sizeof(*host));
+
+	assert(host != NULL);
+	for (int i = 0; listens[i] != NULL; i++)
+		host->listens[i] = listens[i];
+	for (int i = 0; peers[i] != NULL; i++)
+		host->peers[i] = peers[i];
+	return host_start(host, loop, source, NULL);
 }
 
 struct host *

@@ -26,7 +26,8 @@ struct host {
 	struct link *link;
 	struct loop *loop;
 	struct pool *pool;
-	const char *listens[2], *peers[2];
+	const char *listens[LINK_ADDRESSES_MAX + 1];
+	const char *peers[LINK_ADDRESSES_MAX + 1];
 	bool source;
 	bool keep_acks; /* acknowledge nothing */
 	int met, up, broken, resumed, lost, refused, goodbyes;
@@ -43,6 +44,9 @@ struct host {
 
 struct host *host_new(struct loop *loop, const char *listen, const char *peer,
 		      bool source, const char *key);
+/* With several addresses: NULL-ended, and not without one. */
+struct host *host_new_paths(struct loop *loop, const char *const *listens,
+			    const char *const *peers, bool source);
 struct host *host_free(struct host *host);
 void host_send(struct host *host, unsigned int count);
 void host_acknowledge(struct host *host, uint64_t sequence);

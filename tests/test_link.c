@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_link - the promises K1 to K6 of link.h: two links over a network that
+ * test_link - the promises K1 to K5 of link.h: two links over a network that
  * holds back, breaks and damages.  Peers that lie: test_link_peer.
  */
 #include "tests/test.h"

@@ -149,6 +149,9 @@ print_peer(const json_t *link)
 		printf(", connected again %lld time%s", (long long)reconnects,
 		       reconnects == 1 ? "" : "s");
 	putchar('\n');
+	if (*text_of(link, "path_why"))
+		printf("  path        %s; %s\n", text_of(link, "path"),
+		       text_of(link, "path_why"));
 }
 
 /* A failover: another host, or on a secondary this one, takes over. */
