@@ -512,9 +512,13 @@ set_first_primary(struct replica *replica, bool is_new)
 	const struct metadata_state *durable = replica_durable(replica);
 	const char *peer = peer_address(replica);
 
-	if (is_new)
-		replica_set_state(replica, REPLICA_SOLO, "new: no peer yet");
-	else if (durable->role != METADATA_PRIMARY)
+	if (replica_is_sole_author(replica)) {
+		/* SOLO with the arbiter's word, before anybody sees it */
+		replica->arbiter.sole = true;
+		replica_set_state(replica, REPLICA_WAITING,
+				  is_new ? "new: no peer yet"
+					 : "no peer since it went on alone");
+	} else if (durable->role != METADATA_PRIMARY)
 		replica_set_state(replica, REPLICA_WAITING,
 				  "it was secondary when it stopped: waiting "
 				  "for %s, which may have gone on; if that is "
@@ -532,9 +536,6 @@ set_first_primary(struct replica *replica, bool is_new)
 				  "on: waiting for %s; if it is dead and was "
 				  "not promoted, tap-ctl promote --alone",
 				  peer);
-	else if (durable->active)
-		replica_set_state(replica, REPLICA_SOLO,
-				  "no peer since it went on alone");
 	else
 		replica_set_state(replica, REPLICA_WAITING,
 				  "it had ended its part as primary: waiting "

@@ -263,6 +263,17 @@ oracle_answers(struct node *node)
 	node->fuzzy = false;
 }
 
+/* M1: somebody may believe to be in sync with it. */
+static bool
+may_have_member(const struct node *node)
+{
+	for (int i = 0; i < METADATA_PEERS; i++) {
+		if (node->durable.peer[i].may_be_synced)
+			return true;
+	}
+	return false;
+}
+
 /* One that is being copied over. */
 static bool
 is_given_up(const struct node *node)
@@ -285,6 +296,11 @@ oracle_author(struct node *node, uint64_t event)
 		world_fail("A8: %s answers its guest on the timeline on which "
 			   "%s is the primary",
 			   node->name, peer->name);
+	if (sim->has_arbiter && !sim->forced && !may_have_member(node) &&
+	    !sim_arbiter_lists(&sim->arbiter, node))
+		world_fail("C2: %s answers its guest alone, and the arbiter "
+			   "does not list it",
+			   node->name);
 	if (is_given_up(peer))
 		return;
 	if (view->forked[peer->index] != 0 && view->forked[peer->index] < event)
@@ -322,11 +338,9 @@ static bool
 has_member(const struct node *node)
 {
 	const struct node *peer = node_peer(node);
-	bool may_be = false;
 
-	for (int i = 0; i < METADATA_PEERS; i++)
-		may_be = may_be || node->durable.peer[i].may_be_synced;
-	return may_be && peer->has_durable && peer->durable.consistent &&
+	return may_have_member(node) && peer->has_durable &&
+	       peer->durable.consistent &&
 	       peer->durable.role == METADATA_SECONDARY &&
 	       node_timeline(peer) == node_timeline(node);
 }
