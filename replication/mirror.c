@@ -33,8 +33,12 @@ static void
 give_back(struct mirror_request *request, int error)
 {
 	struct mirror *mirror = &request->replica->mirror;
+	uint64_t now = loop_now(request->replica->loop);
 	td_request_t treq = request->treq;
 
+	if (request->begun_ns > 0)
+		pace_note(&request->replica->pace, now - request->begun_ns,
+			  now);
 	if (request->marked)
 		tracker_release(&request->replica->tracker, request->offset,
 				request->length);
@@ -467,6 +471,29 @@ start_flush(struct mirror_request *request)
 	start_local(request);
 }
 
+/* The resync wants to know how long it takes. */
+static void
+start_read(struct mirror_request *request)
+{
+	request->remote = MIRROR_NOT_NEEDED;
+	start_local(request);
+}
+
+static bool
+is_read(const td_request_t *treq)
+{
+	return treq->op == TD_OP_READ || treq->op == TD_OP_BLOCK_STATUS;
+}
+
+/* Whether the budget of a resync or verification counts it. */
+static bool
+is_paced(const struct replica *replica, const td_request_t *treq)
+{
+	return treq->op == TD_OP_READ && replica->pace.budget_ns > 0 &&
+	       (replica->state == REPLICA_RESYNC ||
+		replica->verify.state == VERIFY_RUNNING);
+}
+
 /* A broken connection may mean a new primary elsewhere: nothing begins and
  * nothing is read until it is known to be whole (A8). */
 static bool
@@ -516,8 +543,9 @@ start(struct mirror_request *request)
 	struct replica *replica = request->replica;
 	struct mirror *mirror = &replica->mirror;
 
-	if (request->treq.op == TD_OP_READ ||
-	    request->treq.op == TD_OP_BLOCK_STATUS) {
+	if (request->begun_ns == 0)
+		request->begun_ns = loop_now(replica->loop);
+	if (is_read(&request->treq) && !is_paced(replica, &request->treq)) {
 		td_request_t treq = request->treq;
 
 		list_move_tail(&request->entry, &mirror->free);
@@ -533,7 +561,9 @@ start(struct mirror_request *request)
 	}
 	request->out = 0;
 	list_move_tail(&request->entry, &mirror->active);
-	if (request->treq.op == TD_OP_FLUSH)
+	if (is_read(&request->treq))
+		start_read(request);
+	else if (request->treq.op == TD_OP_FLUSH)
 		start_flush(request);
 	else
 		start_change(request);
@@ -549,6 +579,7 @@ take_request(struct replica *replica, const td_request_t *treq)
 		return NULL;
 	request = list_first_entry(&mirror->free, struct mirror_request, entry);
 	request->treq = *treq;
+	request->begun_ns = 0;
 	request->offset = treq->sec << SECTOR_SHIFT;
 	request->length = (uint64_t)treq->secs << SECTOR_SHIFT;
 	if (treq->op == TD_OP_FLUSH) {
@@ -603,8 +634,7 @@ mirror_queue(struct replica *replica, td_request_t treq)
 		td_complete_request(treq, -EOPNOTSUPP);
 		return;
 	}
-	if (may_start(replica) &&
-	    (treq.op == TD_OP_READ || treq.op == TD_OP_BLOCK_STATUS)) {
+	if (may_start(replica) && is_read(&treq) && !is_paced(replica, &treq)) {
 		td_forward_request(treq);
 		return;
 	}

@@ -94,6 +94,7 @@ time_of(struct replica_options *options, const char *key)
 		{ "connect-ms", &options->link.connect_ms },
 		{ "ack-limit-ms", &options->ack_limit_ms },
 		{ "retry-ms", &options->retry_ms },
+		{ "resync-latency-ms", &options->resync_latency_ms },
 	};
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {

@@ -436,6 +436,29 @@ on_watch(struct timer *timer)
 			      replica->options.ack_limit_ms / 1000);
 }
 
+bool
+replica_pace_admits(struct replica *replica, unsigned int under_way)
+{
+	uint64_t now = loop_now(replica->loop);
+
+	if (pace_admits(&replica->pace, under_way, now))
+		return true;
+	if (!timer_is_set(&replica->pace_timer))
+		timer_set(&replica->pace_timer,
+			  pace_next(&replica->pace, now) - now);
+	return false;
+}
+
+static void
+on_pace(struct timer *timer)
+{
+	struct replica *replica =
+		container_of(timer, struct replica, pace_timer);
+
+	resync_poke(replica);
+	replica_poke(replica);
+}
+
 /* --- opening --- */
 
 static void
@@ -617,6 +640,9 @@ init(struct replica *replica, td_driver_t *driver,
 	task_init(&replica->advance, replica->loop, on_advance);
 	timer_init(&replica->retry, replica->loop, on_retry);
 	timer_init(&replica->watch, replica->loop, on_watch);
+	timer_init(&replica->pace_timer, replica->loop, on_pace);
+	pace_init(&replica->pace, options->resync_latency_ms * NS_PER_MS,
+		  RESYNC_COPIES);
 	replica_arbiter_init(replica);
 	replica_change_init(replica);
 }
@@ -679,6 +705,7 @@ replica_close(struct replica *replica)
 	task_cancel(&replica->advance);
 	timer_clear(&replica->retry);
 	timer_clear(&replica->watch);
+	timer_clear(&replica->pace_timer);
 	replica_change_done(replica);
 	replica_arbiter_done(replica);
 	mirror_close(replica);

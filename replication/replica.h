@@ -51,8 +51,9 @@ struct replica_options {
 	enum replica_on_loss on_loss;
 	unsigned int ack_limit_ms; /* the peer's disk hangs after; 0: 30000 */
 	unsigned int retry_ms;	   /* after a refusal; 0: 10000 */
-	bool digest;		   /* a resync skips what is equal by SHA-256 */
-	struct arbiter *arbiter;   /* taken, on failure too */
+	unsigned int resync_latency_ms; /* budget of the guest; 0: none */
+	bool digest;		 /* a resync skips what is equal by SHA-256 */
+	struct arbiter *arbiter; /* taken, on failure too */
 	struct link_options link;
 	struct tracker_options tracking;
 	/* The file of the image as it is now; false, or NULL: it is none. */

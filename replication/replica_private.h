@@ -27,6 +27,7 @@
 #include "replication/image_io.h"
 #include "replication/link.h"
 #include "replication/metadata.h"
+#include "replication/pace.h"
 #include "replication/replica.h"
 #include "replication/tracker.h"
 #include "replication/verify.h"
@@ -65,6 +66,7 @@ struct mirror_request {
 	struct replica *replica; /* borrowed */
 	td_request_t treq;	 /* the guest's */
 	uint64_t offset, length; /* bytes; 0, 0 for a flush */
+	uint64_t begun_ns;	 /* the state let it go; 0: not yet */
 	struct image_op local;
 	bool local_done;
 	int local_error;
@@ -137,8 +139,9 @@ struct resync_copy {
 	struct compare compare;
 	struct image_op read;
 	struct link_send send;
-	uint64_t begun_ns; /* when it was sent */
-	void *buffer;	   /* owned, of the pool: RESYNC_COPY_BYTES */
+	uint64_t claimed_ns; /* when it began */
+	uint64_t begun_ns;   /* when it was sent */
+	void *buffer;	     /* owned, of the pool: RESYNC_COPY_BYTES */
 };
 
 struct resync {
@@ -336,6 +339,10 @@ struct replica {
 	struct resync resync;
 	struct apply apply;
 	struct verify verify;
+
+	/* how fast the last two may go beside the guest */
+	struct pace pace;
+	struct timer pace_timer;
 };
 
 /* --- replica.c --- */
@@ -379,6 +386,10 @@ struct metadata_peer *replica_peer(struct replica *replica,
 				   const unsigned char *replica_id);
 uint64_t replica_random(struct replica *replica);
 const char *replica_state_name(enum replica_state state);
+
+/* Whether a piece of a resync or verification may begin beside `under_way`
+ * others; if not, both look again when it may. */
+bool replica_pace_admits(struct replica *replica, unsigned int under_way);
 
 /* --- replica_tracking.c --- */
 

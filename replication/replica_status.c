@@ -203,6 +203,19 @@ resync_json(const struct replica *replica)
 			 "trouble", resync->trouble.text);
 }
 
+/* Of the guest's latency beside a resync or verification. */
+static json_t *
+pace_json(const struct pace *pace)
+{
+	if (pace->budget_ns == 0)
+		return json_null();
+	return json_pack("{s:o, s:o, s:f, s:b}", "budget_ms",
+			 number(pace->budget_ns / NS_PER_MS), "latency_us",
+			 number(pace->latency_ns / NS_PER_US), "share",
+			 pace->share / pace->most, "held_back",
+			 pace_holds_back(pace));
+}
+
 static json_t *
 history_json(const struct history *history)
 {
@@ -278,6 +291,7 @@ replica_status(const struct replica *replica, struct json_t *object)
 	set(object, "resync_zeroed_bytes",
 	    number(resync->zeroed_bytes + apply->zeroed_bytes));
 	set(object, "verify", verify_json(replica));
+	set(object, "pace", pace_json(&replica->pace));
 	set(object, "resync_equal_bytes", number(resync->equal_bytes));
 	set(object, "change",
 	    replica->opening

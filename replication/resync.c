@@ -133,7 +133,10 @@ scout(struct replica *replica, uint64_t offset)
 static void
 copy_free(struct resync_copy *copy)
 {
+	uint64_t now = loop_now(copy->replica->loop);
+
 	copy->state = COPY_FREE;
+	pace_piece(&copy->replica->pace, now - copy->claimed_ns, now);
 	replica_poke(copy->replica);
 }
 
@@ -305,6 +308,7 @@ copy_begin(struct resync_copy *copy, uint64_t offset)
 	bool zero = is_zero_region(resync, offset);
 	uint64_t max = zero ? RESYNC_ZERO_BYTES : RESYNC_COPY_BYTES;
 
+	copy->claimed_ns = loop_now(replica->loop);
 	max = alike(resync, offset, max);
 	max = tracker_alike(&replica->tracker, offset, max);
 	copy->offset = offset;
@@ -337,6 +341,16 @@ next_marked(const struct resync *resync)
 	return next < resync->map.size ? next : copy_map_next(&resync->map, 0);
 }
 
+static unsigned int
+under_way(const struct resync *resync)
+{
+	unsigned int count = 0;
+
+	for (int i = 0; i < RESYNC_COPIES; i++)
+		count += resync->copy[i].state != COPY_FREE;
+	return count;
+}
+
 static void
 pump(struct replica *replica)
 {
@@ -351,7 +365,8 @@ pump(struct replica *replica)
 
 		if (copy->state == COPY_BARRING)
 			copy_try_read(copy);
-		if (copy->state != COPY_FREE || resync->map.marked == 0)
+		if (copy->state != COPY_FREE || resync->map.marked == 0 ||
+		    !replica_pace_admits(replica, under_way(resync)))
 			continue;
 		offset = next_marked(resync);
 		if (resync->asking)
@@ -471,6 +486,7 @@ begin(struct replica *replica)
 	resync->total_bytes = copy_map_bytes(&resync->map);
 	resync->done_bytes = 0;
 	resync->begun_ns = loop_now(replica->loop);
+	pace_begin(&replica->pace, resync->begun_ns);
 	resync->trouble.text[0] = '\0';
 	resync_poke(replica);
 }

@@ -110,6 +110,7 @@ on_compared(struct compare *compare, enum compare_result result, int error)
 		container_of(compare, struct verify_slot, compare);
 	struct replica *replica = compare->replica;
 	uint64_t offset = compare->offset, length = compare->length;
+	uint64_t now = loop_now(replica->loop);
 	bool again = false;
 
 	if (replica->verify.state != VERIFY_RUNNING) {
@@ -149,10 +150,12 @@ on_compared(struct compare *compare, enum compare_result result, int error)
 		slot->fine = true;
 	else
 		offset += length;
-	if (offset < slot->end)
+	if (offset < slot->end) {
 		ask(replica, slot, offset);
-	else
-		slot->busy = false;
+		return;
+	}
+	slot->busy = false;
+	pace_piece(&replica->pace, now - slot->begun_ns, now);
 }
 
 static void
@@ -174,6 +177,7 @@ begin_range(struct replica *replica, struct verify_slot *slot)
 	uint64_t left = replica_durable(replica)->size - offset;
 
 	slot->busy = true;
+	slot->begun_ns = loop_now(replica->loop);
 	slot->fine = false;
 	slot->end = offset + (left < COMPARE_BYTES ? left : COMPARE_BYTES);
 	verify->cursor = slot->end;
@@ -182,14 +186,14 @@ begin_range(struct replica *replica, struct verify_slot *slot)
 
 /* --- the whole --- */
 
-static bool
-is_busy(const struct verify *verify)
+static unsigned int
+under_way(const struct verify *verify)
 {
-	for (int i = 0; i < VERIFY_COMPARES; i++) {
-		if (verify->slots[i].busy)
-			return true;
-	}
-	return false;
+	unsigned int count = 0;
+
+	for (int i = 0; i < VERIFY_COMPARES; i++)
+		count += verify->slots[i].busy;
+	return count;
 }
 
 /* V1 */
@@ -233,10 +237,12 @@ verify_advance(struct replica *replica)
 		return;
 	for (int i = 0; i < VERIFY_COMPARES; i++) {
 		if (!verify->slots[i].busy &&
-		    verify->cursor < replica_durable(replica)->size)
+		    verify->cursor < replica_durable(replica)->size &&
+		    replica_pace_admits(replica, under_way(verify)))
 			begin_range(replica, &verify->slots[i]);
 	}
-	if (!is_busy(verify))
+	if (under_way(verify) == 0 &&
+	    verify->cursor == replica_durable(replica)->size)
 		end(replica, VERIFY_DONE);
 }
 
@@ -247,7 +253,7 @@ check_start(const struct replica *replica, struct reason *reason)
 		return reason_set(reason, -EBUSY,
 				  "the primary compares the two: ask it to");
 	if (replica->verify.state == VERIFY_RUNNING ||
-	    is_busy(&replica->verify))
+	    under_way(&replica->verify) > 0)
 		return reason_set(reason, -EALREADY,
 				  "a verification is under way already");
 	if (!is_in_sync(replica))
@@ -287,6 +293,7 @@ verify_command(struct replica *replica, bool repair, bool stop,
 	verify->findings = 0;
 	verify->why.text[0] = '\0';
 	verify->begun_ns = loop_now(replica->loop);
+	pace_begin(&replica->pace, verify->begun_ns);
 	replica_poke(replica);
 	return 0;
 }

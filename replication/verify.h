@@ -46,6 +46,7 @@ struct verify_finding {
 struct verify_slot {
 	struct compare compare;
 	uint64_t end; /* of the range */
+	uint64_t begun_ns;
 	bool busy;
 	bool fine;    /* region by region (V2) */
 	void *buffer; /* owned, of the pool: COMPARE_BYTES */

@@ -56,6 +56,12 @@ const struct daemon_option daemon_options[DAEMON_OPTIONS] = {
 	  "a connection that is silent for TIME is broken (5s)" },
 	{ DAEMON_OPTION_PING, DAEMON_OPTION_PAIR, "ping", "TIME",
 	  "ask an idle peer every TIME whether it is alive (1s)" },
+	{ DAEMON_OPTION_DIGEST, DAEMON_OPTION_PAIR, "digest", NULL,
+	  "a resync skips what is equal by SHA-256 on both hosts" },
+	{ DAEMON_OPTION_RESYNC_LATENCY, DAEMON_OPTION_PAIR, "resync-latency",
+	  "TIME",
+	  "a resync goes as fast as lets nine of ten of the\n"
+	  "guest's requests end within TIME (as fast as it can)" },
 	{ DAEMON_OPTION_INSECURE_NETWORK, DAEMON_OPTION_PAIR,
 	  "insecure-network", NULL,
 	  "without --key, replicate beyond this host even so" },

@@ -28,6 +28,8 @@ enum daemon_option_id {
 	DAEMON_OPTION_GRACE,
 	DAEMON_OPTION_DEAD,
 	DAEMON_OPTION_PING,
+	DAEMON_OPTION_DIGEST,
+	DAEMON_OPTION_RESYNC_LATENCY,
 	DAEMON_OPTION_INSECURE_NETWORK,
 	DAEMON_OPTION_IO,
 	DAEMON_OPTION_REQUEST_TIMEOUT,
@@ -59,7 +61,7 @@ struct daemon_option {
 	const char *help;     /* further lines stand behind '\n' */
 };
 
-#define DAEMON_OPTIONS 33
+#define DAEMON_OPTIONS 35
 
 extern const struct daemon_option daemon_options[DAEMON_OPTIONS];
 

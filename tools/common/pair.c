@@ -126,6 +126,12 @@ pair_take(struct pair *pair, const struct daemon_option *option,
 		return take_time(&pair->dead_ms, option, text, reason);
 	case DAEMON_OPTION_PING:
 		return take_time(&pair->ping_ms, option, text, reason);
+	case DAEMON_OPTION_DIGEST:
+		pair->digest = true;
+		return 0;
+	case DAEMON_OPTION_RESYNC_LATENCY:
+		return take_time(&pair->resync_latency_ms, option, text,
+				 reason);
 	case DAEMON_OPTION_INSECURE_NETWORK:
 		pair->insecure_network = true;
 		return 0;
@@ -141,6 +147,7 @@ pair_is_given(const struct pair *pair)
 	return pair->role || pair->listen_count > 0 || pair->peer_count > 0 ||
 	       pair->ack || pair->on_peer_loss || pair->key || pair->meta ||
 	       pair->grace_ms || pair->dead_ms || pair->ping_ms ||
+	       pair->resync_latency_ms || pair->digest ||
 	       pair->insecure_network;
 }
 
@@ -242,6 +249,9 @@ add_options(struct text *text, const struct pair *pair)
 	add_ms(text, "grace", pair->grace_ms);
 	add_ms(text, "dead", pair->dead_ms);
 	add_ms(text, "ping", pair->ping_ms);
+	add_ms(text, "resync-latency", pair->resync_latency_ms);
+	if (pair->digest)
+		add(text, ",digest");
 	if (pair->insecure_network)
 		add(text, ",insecure-network");
 }

@@ -27,8 +27,8 @@ struct pair {
 	int listen_count, peer_count;
 	const char *ack, *on_peer_loss;
 	const char *key, *meta;
-	unsigned int grace_ms, dead_ms, ping_ms;
-	bool insecure_network;
+	unsigned int grace_ms, dead_ms, ping_ms, resync_latency_ms;
+	bool digest, insecure_network;
 };
 
 /* Takes an option with `pair` set in the table: 0, or -EINVAL and a sentence

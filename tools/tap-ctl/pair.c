@@ -113,6 +113,18 @@ print_resync(const json_t *resync)
 		printf("  trouble     %s\n", text_of(resync, "trouble"));
 }
 
+/* "nine of ten of the guest's requests took 12 ms, of 10 ms: held back" */
+static void
+print_pace(const json_t *pace)
+{
+	printf("  pace        nine of ten of the guest's requests take %.1f "
+	       "ms, %lld ms are granted: %s\n",
+	       (double)integer_of(pace, "latency_us") / 1000,
+	       (long long)integer_of(pace, "budget_ms"),
+	       is_true(pace, "held_back") ? "held back for the guest"
+					  : "at full speed");
+}
+
 static void
 print_verify(const json_t *verify)
 {
@@ -206,6 +218,11 @@ pair_print(const json_t *replica)
 	print_failover(json_object_get(replica, "failover"));
 	if (json_is_object(json_object_get(replica, "resync")))
 		print_resync(json_object_get(replica, "resync"));
+	if (json_is_object(json_object_get(replica, "pace")) &&
+	    (json_is_object(json_object_get(replica, "resync")) ||
+	     strcmp(text_of(json_object_get(replica, "verify"), "state"),
+		    "running") == 0))
+		print_pace(json_object_get(replica, "pace"));
 	if (json_is_object(json_object_get(replica, "verify")))
 		print_verify(json_object_get(replica, "verify"));
 	print_change(replica);
