@@ -138,8 +138,9 @@ on_tick(struct timer *timer)
 	timer_set(timer, TICK_NS);
 	for (int i = 0; i < LINK_CONNECTIONS_MAX; i++)
 		watch_connection(&link->connections[i], now);
+	/* It may have broken just now, after `now`. */
 	if (link->state == LINK_BROKEN &&
-	    now - link->broken_ns > link->options.grace_ms * NS_PER_MS) {
+	    now > link->broken_ns + link->options.grace_ms * NS_PER_MS) {
 		(void)reason_set(&reason, -ETIMEDOUT,
 				 "the peer did not come back within %u ms",
 				 link->options.grace_ms);

@@ -62,6 +62,10 @@ for flap in 1 2 3; do
     cut_connection
     wait_until replica_is a '["link"]["reconnects"]' $flap
 done
+# Silent for the dead time, and back within the grace time that begins then.
+pkill -STOP -P "$proxy_pid" socat
+wait_until replica_is a '["link"]["reconnects"]' 4
+pkill -KILL -P "$proxy_pid" -r T socat
 [ "$(replica_status a '["resync_bytes"] + image["resync_zeroed_bytes"]')" = \
     "$copied" ] || fail "a flap cost a copy"
 wait_until replica_is a '["in_sync"]' true
