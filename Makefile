@@ -53,6 +53,11 @@ demo: ## install what is missing, build, and show the thing working
 	@+$(MAKE) --no-print-directory all
 	@BUILD=$(B) tests/demo.sh
 
+demo-rdma: ## the demo between two virtual machines, over RDMA
+	@tests/install-deps
+	@+$(MAKE) --no-print-directory all
+	@BUILD=$(B) tests/demo_rdma.sh
+
 test: ## install what is missing, build, and run every test
 	@tests/install-deps
 	@+tests/run $(TESTS_ONLY)
@@ -104,8 +109,8 @@ where: ; @echo $(B)
 fuzzers: $(FUZZERS)
 tidied: $(patsubst %.c,$(B)/%.tidy,$(shell git ls-files '*.c' 2>/dev/null))
 
-.PHONY: all tests deps demo test bench fuzz lint fmt install clean help where \
-	sim soak fuzzers tidied FORCE
+.PHONY: all tests deps demo demo-rdma test bench fuzz lint fmt install clean \
+	help where sim soak fuzzers tidied FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
@@ -152,4 +157,4 @@ $(B)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(subst ','\'',$(COMPILE) $(LINK) $(LIBS))' >$@.new
 	@cmp -s $@.new $@ || mv $@.new $@
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -path $(B)/vm -prune -o -name '*.d' -print 2>/dev/null)

@@ -4,13 +4,16 @@
 
 ack_log.py write URI LOG [BLOCKS]
                            writes blocks at random, each with its number in it,
-                           until the server goes away; a line "block number"
+                           until the server goes away or SIGTERM comes; a line
+                           "block number"
                            in LOG for each write that was acknowledged.  The
                            file BLOCKS lists the blocks (4096 bytes) to write
 ack_log.py check URI LOG   each block holds the last acknowledged number, or a
-                           later one that was under way at the end
+                           later one that was under way at the end: when the
+                           writer died with its host LOG does not say which
 """
 import random
+import signal
 import struct
 import sys
 
@@ -32,9 +35,11 @@ def write(uri, path, list_path=None):
     if list_path:
         with open(list_path, encoding="ascii") as text:
             blocks = [int(word) for word in text.read().split()]
+    told_to_stop = []
+    signal.signal(signal.SIGTERM, lambda *_: told_to_stop.append(True))
     with open(path, "w", buffering=1, encoding="ascii") as log:
         number = 0
-        while True:
+        while not told_to_stop:
             number += 1
             block = random.choice(blocks)
             data = struct.pack("<Q", number) * (BLOCK // 8)
@@ -57,9 +62,10 @@ def check(uri, path):
                 pending[block] = -number
     handle = connect(uri)
     wrong = 0
+    under_way = max(last.values(), default=0) + 1
     for block, number in last.items():
         data = handle.pread(BLOCK, block * BLOCK)
-        allowed = [number] + ([pending[block]] if block in pending else [])
+        allowed = [number, pending.get(block, under_way)]
         if data not in [struct.pack("<Q", n) * (BLOCK // 8) for n in allowed]:
             found = struct.unpack_from("<Q", data)[0]
             print(f"block {block}: {found} instead of {number}")

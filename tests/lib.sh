@@ -118,15 +118,20 @@ free_port() {
 print(s.getsockname()[1])'
 }
 
-# replica_status NAME MEMBER: of a disk's remus driver; MEMBER is Python, as
-# '["link"]["state"]'.
-replica_status() {
-    "$BUILD/tap-ctl" stats --run-dir "$run_dir" -n "$1" | python3 -c '
+# replica_member MEMBER: of a disk's remus driver, out of what "tap-ctl stats"
+# says; MEMBER is Python, as '["link"]["state"]'.
+replica_member() {
+    python3 -c '
 import json, sys
 disk = json.load(sys.stdin)
 image = next(i for i in disk["images"] if i["type"] == "remus")["driver"]
 value = eval("image" + sys.argv[1])
-print(value if isinstance(value, str) else json.dumps(value))' "$2"
+print(value if isinstance(value, str) else json.dumps(value))' "$1"
+}
+
+# replica_status NAME MEMBER
+replica_status() {
+    "$BUILD/tap-ctl" stats --run-dir "$run_dir" -n "$1" | replica_member "$2"
 }
 
 # replica_is NAME MEMBER VALUE

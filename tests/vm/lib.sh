@@ -11,6 +11,8 @@
 #     begin NAME JOB COMMAND...   the same in the background; its output goes
 #                            to $work/NAME.JOB.log
 #     finish NAME JOB        waits for it: its status is that of finish
+#     bring NAME PACKAGE...  the files of Debian packages that are not installed
+#                            here, into the guest
 #     hang NAME, go_on NAME  the whole machine stands still, and goes on
 #     crash NAME             the machine is gone, as by a power failure; what
 #                            it has on /srv survives (see with_disk)
@@ -41,9 +43,9 @@ VM_PIN=${VM_PIN:-} # not empty: each guest has a core of its own
 declare -A vm_pid=() vm_port=() vm_channel=()
 
 need setpriv qemu-system-x86_64
-vm_image() { # make what guests boot from
+vm_image() { # [PACKAGE...]: make what guests boot from
     local status=0
-    "$TOP/tests/vm/image" >"$work/image" || status=$?
+    "$TOP/tests/vm/image" "$@" >"$work/image" || status=$?
     [ $status -ne 77 ] || skip "$(tail -n 1 "$work/image")"
     [ $status -eq 0 ] || fail "$(cat "$work/image")"
 }
@@ -164,6 +166,18 @@ finish() { # NAME JOB
     wait_until vm_job_ended "$@"
     [ -e "$work/$1.$2.status" ] || fail "guest $1 is gone, and $2 with it"
     return "$(<"$work/$1.$2.status")"
+}
+
+# bring NAME PACKAGE...: the files of Debian packages, into that guest only.
+bring() {
+    local name=$1 package
+    shift
+    vm_image "$@"
+    for package; do
+        on "$name" bash -c "tar -c -C $TOP/build/vm/packages/$package . |
+            tar -x -C / --keep-directory-symlink"
+    done
+    on "$name" ldconfig
 }
 
 hang() { # NAME
