@@ -51,7 +51,7 @@ deps: ## install the Debian packages that are missing
 demo: ## install what is missing, build, and show the thing working
 	@tests/install-deps
 	@+$(MAKE) --no-print-directory all
-	@BUILD=$(B) tests/demo.sh
+	@BUILD=$(B) bash tests/demo.sh
 
 demo-rdma: ## the demo between two virtual machines, over RDMA
 	@tests/install-deps

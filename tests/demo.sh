@@ -6,10 +6,10 @@
 # time limit: 120
 . "$(dirname "$0")/lib.sh"
 
-FILES=8000               # at most; at least 5,000 must be found
-FILE_MAX=256k            # of one file
-BYTES_MAX=$((210 << 20)) # of all
-SIZE=300M                # of the disk
+FILES=6000                # the first so many
+BYTES=$((205 << 20))      # and as many of the largest as make up so much
+FILE_MAX=1024k            # of one file
+SIZE=320M                 # of the disk
 
 need mke2fs e2fsck debugfs nbdcopy cmp python3
 
@@ -24,47 +24,61 @@ run() { # show a command as a person would type it, and run it
     "$@" 2>&1 | sed 's/^/   /'
 }
 
+shown_uri() { # NAME
+    echo "nbd+unix:///?socket=$1.sock"
+}
+
 cd "$work"
 
 step "We need a disk with something real on it.  Here is an ext4 file system" \
     "of $SIZE with files of this machine, in an ordinary file: original.img."
 find -H /usr/share /usr/include /usr/lib -xdev -type f -readable ! -name $'*\n*' \
-    -size +0 -size -$FILE_MAX -printf '%s %p\n' 2>/dev/null | sort -k 2 |
-    awk -v files=$FILES -v bytes=$BYTES_MAX \
-        'n < files && sum + $1 <= bytes { n++; sum += $1
-            print substr($0, length($1) + 2) }' >list
-found=$(wc -l <list)
-[ "$found" -ge 5000 ] || fail "only $found files of this machine fit"
+    -size +0 -size -$FILE_MAX -printf '%s %p\n' 2>/dev/null | sort -k 2 >all
+{
+    head -n $FILES all
+    tail -n +$((FILES + 1)) all | sort -rn
+} | awk -v files=$FILES -v bytes=$BYTES 'n < files || sum < bytes {
+        n++; sum += $1; print substr($0, length($1) + 2) }' >list
 mkdir tree
 tar -cf - --no-recursion -T list 2>/dev/null | tar -xf - -C tree
 random_file tree/acknowledged 4M
 run mke2fs -q -t ext4 -b 4096 -d tree original.img $SIZE
-bytes=$(du -sm --apparent-size tree | cut -f 1)
+found=$(find tree -type f | wc -l)
+bytes=$(find tree -type f -printf '%s\n' |
+    awk '{ sum += $1 } END { print int(sum / 1e6) }')
 rm -rf tree
 echo "   ($found files, $bytes MB)"
+if [ "$found" -lt 5000 ] || [ "$bytes" -lt 200 ]; then
+    fail "this machine has not the 5000 files and 200 MB that it takes"
+fi
 
 export PATH=$BUILD:$PATH TAPDISK_RUN_DIR=$run_dir
 port_a=$(free_port) port_b=$(free_port)
-quick=ping-ms=100,dead-ms=1000,grace-ms=2000,connect-ms=100,retry-ms=500
 
 # start_replica NAME ROLE PORT PEER-PORT
 start_replica() {
-    echo "   \$ tapdisk --name $1 --nbd unix:$1.sock \\"
-    echo "       'remus:role=$2,listen=tcp://127.0.0.1:$3,peer=tcp://127.0.0.1:$4|aio:$1.img' &"
-    start_tapdisk "$1" \
-        "remus:role=$2,listen=tcp://127.0.0.1:$3,peer=tcp://127.0.0.1:$4,$quick|aio:$1.img"
+    local words=(--role "$2" --listen "tcp://127.0.0.1:$3"
+        --peer "tcp://127.0.0.1:$4")
+    printf '   $ tapdisk --name %s --nbd unix:%s.sock %s \\\n' \
+        "$1" "$1" "${words[*]:0:2}"
+    printf '         %s aio:%s.img &\n' "${words[*]:2}" "$1"
+    start_tapdisk "$1" "${words[@]}" "aio:$1.img"
 }
 
-# Until the primary NAME says that the two are in sync, a bar.
-show_sync() {
-    local percent=0 hashes
-    until replica_is "$1" '["in_sync"]' true; do
+# Until the primary NAME says that the two are in sync, and PID has ended, a
+# bar: one that moves on a terminal, and else a line for each tenth.
+show_sync() { # NAME [PID]
+    local shown=-10 percent hashes text
+    until replica_is "$1" '["in_sync"]' true && ended "${2:-0}"; do
         percent=$(replica_status "$1" \
             '["resync"] and int(image["resync"]["done_bytes"] * 100 / '\
 'image["resync"]["total_bytes"])')
-        [[ $percent =~ ^[0-9]+$ ]] || percent=0
+        [[ $percent =~ ^[0-9]+$ ]] || continue
+        [ -t 1 ] || [ "$percent" -ge $((shown + 10)) ] || continue
+        shown=$percent
         printf -v hashes '%*s' $((percent / 2)) ''
-        printf '   [%-50s] %3d %%\n' "${hashes// /#}" "$percent"
+        printf -v text '   [%-50s] %3d %%' "${hashes// /#}" "$percent"
+        if [ -t 1 ]; then printf '%s\r' "$text"; else echo "$text"; fi
     done
     printf -v hashes '%50s' ''
     printf '   [%s] 100 %%  in sync\n' "${hashes// /#}"
@@ -88,8 +102,12 @@ start_replica a primary "$port_a" "$port_b"
 pid_a=$pid
 
 step "Copy the file system in through the primary, while it synchronises:"
-run nbdcopy --flush original.img "$uri"
-show_sync a
+echo "   \$ nbdcopy original.img '$(shown_uri a)'"
+nbdcopy --flush original.img "$uri" &
+copy=$!
+pids+=("$copy")
+show_sync a $copy
+wait $copy
 
 step "From here on a write is acknowledged when both hosts have it.  The two" \
     "images are equal, and equal to the original.  Silence is equality:"
@@ -107,21 +125,22 @@ wait_until acked 2000
 echo "   \$ kill -KILL $pid_a"
 kill_tapdisk "$pid_a"
 wait "$writer" || true
-echo "   ($(wc -l <acks) writes)"
+echo "   ($(grep -vc -- - acks) writes were acknowledged)"
 
 step "The link alone promotes nobody: that is the operator's word, or an" \
     "arbiter's.  He knows that a is dead, and promotes b:"
 wait_until replica_is b '["link"]["state"]' broken
-echo "   \$ tap-ctl driver -n b remus promote"
-tap-ctl driver -n b remus promote >/dev/null
-wait_until replica_is b '["state"]' solo
+run tap-ctl promote -n b
+run tap-ctl status -n b
 
 step "Every acknowledged write is there, and the file system is whole:"
-run "$TOP/tests/ack_log.py" check "$(uri_of b)" acks
-run nbdcopy "$(uri_of b)" copy.img
+echo "   \$ ack_log.py check '$(shown_uri b)' acks"
+"$TOP/tests/ack_log.py" check "$(uri_of b)" acks | sed 's/^/   /'
+echo "   \$ nbdcopy '$(shown_uri b)' copy.img"
+nbdcopy "$(uri_of b)" copy.img
 run e2fsck -fn copy.img
 
-step "The old primary comes back, as a secondary: it is brought up to date."
+step "The old primary comes back, as a secondary, and catches up:"
 start_replica a secondary "$port_a" "$port_b"
 pid_a=$pid
 show_sync b
