@@ -729,9 +729,11 @@ close_meeting(struct replica *replica)
 void
 replica_serve_alone(struct replica *replica)
 {
+	struct reason why = replica->why; /* stays the same */
+
 	close_meeting(replica);
 	replica->arbiter.sole = false;
-	replica_set_state(replica, REPLICA_SOLO, "%s", replica->why.text);
+	replica_set_state(replica, REPLICA_SOLO, "%s", why.text);
 	mirror_release(replica);
 }
 

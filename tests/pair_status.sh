@@ -1,0 +1,158 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# What a pair tells, in words and in JSON: the state, why it is not the best
+# one, what a failover now would lose; that the network is insecure.  Each
+# member stands in docs/control.md.  A peer that speaks another version
+# of the protocol is named.
+#
+# over: san
+# time limit: 180
+. "$(dirname "$0")/two_hosts.sh"
+
+words() { # NAME TEXT: of tap-ctl status
+    tap-ctl status -n "$1" >"$work/words"
+    grep -Eq -- "$2" "$work/words"
+}
+
+says() { # NAME TEXT
+    words "$@" || {
+        cat "$work/words"
+        fail "status of $1 does not say: $2"
+    }
+}
+
+new_disks 8M
+image[b]="fault:op=write,from=6M,hang|${image[b]}"
+random_file "$work/a.img" 8M
+
+echo "a primary without a peer"
+host a primary
+says a 'a is primary, alone; serves 8 MiB'
+says a 'state +solo for [0-9]+ s, not in sync'
+says a 'why +new: no peer yet'
+
+echo "a copy under way, which hangs"
+host b secondary
+wait_until holds b
+wait_until words a '  resync +\[#*\.*\] [0-9]+ %, .* of 8 MiB, .*/s, .* left'
+says a 'failover +not now: the peer cannot take over before its copy'
+says b 'state +target'
+says b 'failover +not now: .*(empty|unfinished)'
+fault b clear
+fault b release
+wait_until in_sync a
+
+echo "in sync"
+says a 'a is primary, in sync with its peer'
+says a 'failover +now would lose: nothing'
+says b 'b is secondary, in sync with its peer; serves nobody'
+told a '["failover"]["possible"]' true
+told a '["failover"]["loses_bytes"]' '^0$'
+told a '["failover"]["loses_ms"]' '^0$'
+replica_is a '["why"]' ''
+replica_is a '["insecure_network"]' false
+words a 'insecure' && fail "loopback is not insecure"
+
+echo "each member stands in the page"
+tap-ctl status --json -n a >"$work/status"
+python3 - "$TOP/docs/control.md" "$work/status" <<'PYTHON'
+import json, re, sys
+page = open(sys.argv[1]).read()
+disk = json.load(open(sys.argv[2]))
+disk = disk[0] if isinstance(disk, list) else disk
+begin = page.index("| member of `replica` |")
+table = page[begin:page.index("\n\n", begin)]
+rows = set()
+for line in table.splitlines()[2:]:
+    rows.update(re.findall(r"`(\w+)`", line.split("|")[1]))
+members = set(disk["replica"])
+if rows != members:
+    sys.exit("only in the page: %s, only in the status: %s" % (
+        sorted(rows - members), sorted(members - rows)))
+for member in disk["replica"]["failover"]:
+    if "`%s`" % member not in table:
+        sys.exit("failover.%s is not in the page" % member)
+PYTHON
+
+echo "alone, with writes that a failover would lose"
+kill_host b
+wait_until replica_is a '["state"]' solo
+says a 'why +the peer is lost: the peer did not come back within 2000 ms'
+random_file "$work/data" 64K
+nbdcopy --flush "$work/data" "$(uri_of a)"
+told a '["failover"]["loses_bytes"]' '^65536$'
+lost() { [ "$(replica_status a '["failover"]["loses_ms"]')" -ge 100 ]; }
+wait_until lost
+says a 'failover +now would lose: what was written in the .* 65536 bytes'
+stop_host a
+
+echo "an insecure network is told"
+host b secondary --insecure-network
+says b 'network +insecure: whoever reaches the address'
+replica_is b '["insecure_network"]' true
+stop_host b
+
+# newer_peer: one that answers, at b's port
+newer_peer() {
+    python3 - "${port[b]}" <<'PYTHON' &
+import socket, struct, sys
+port = int(sys.argv[1])
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+def exactly(connection, length):
+    data = b""
+    while len(data) < length:
+        more = connection.recv(length - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+# What we say is what we hear, with other versions in it.
+def newer(connection):
+    header = bytearray(exactly(connection, 64))
+    length = struct.unpack_from("<I", header, 40)[0]
+    hello = bytearray(exactly(connection, length))
+    version = struct.unpack_from("<H", hello, 2)[0]
+    struct.pack_into("<HH", hello, 0, version + 1, version + 1)
+    struct.pack_into("<I", header, 44, crc32c(hello))
+    struct.pack_into("<I", header, 60, crc32c(header[:60]))
+    connection.sendall(header + hello)
+    connection.recv(4096)
+
+server = socket.create_server(("127.0.0.1", port))
+while True:
+    connection, _ = server.accept()
+    try:
+        newer(connection)
+    except (OSError, EOFError):
+        pass
+PYTHON
+    peer_pid=$!
+    pids+=("$peer_pid")
+}
+
+end_peer() {
+    kill "$peer_pid"
+    wait "$peer_pid" 2>/dev/null || true
+}
+
+echo "a peer of the next version"
+cp "$work/a.img" "$work/before"
+newer_peer
+host a primary
+wait_until told a '["why"]' \
+    'speaks protocol versions 2 to 2, this side 1 to 1: upgrade tapdisk on the'
+says a 'why +the peer speaks protocol versions 2 to 2'
+replica_is a '["state"]' solo
+stop_host a
+end_peer
+cmp "$work/a.img" "$work/before"
