@@ -512,10 +512,36 @@ apply_accepted(struct apply_slot *slot, int status)
 	finish(slot, WIRE_ACK_DURABLE, status);
 }
 
+static void
+on_stamp_held(struct tracker_hold *hold)
+{
+	struct apply_slot *slot = container_of(hold, struct apply_slot, hold);
+
+	note_done(slot, 0);
+	finish(slot, WIRE_ACK_WRITTEN, 0);
+}
+
+/* A digest that stands for a copy: equal, and still a change of the stamp. */
+static void
+take_stamp(struct apply_slot *slot)
+{
+	slot->state = APPLY_MARKING;
+	slot->hold = (struct tracker_hold){
+		.offset = slot->header.offset,
+		.length = slot->header.length,
+		.on_held = on_stamp_held,
+	};
+	if (tracker_hold(&slot->replica->tracker, &slot->hold))
+		on_stamp_held(&slot->hold);
+}
+
 void
 apply_verified(struct apply_slot *slot, int status)
 {
-	finish(slot, WIRE_ACK_WRITTEN, status);
+	if (status == 0 && (slot->header.flags & WIRE_FLAG_STAMP))
+		take_stamp(slot);
+	else
+		finish(slot, WIRE_ACK_WRITTEN, status);
 }
 
 bool

@@ -57,7 +57,10 @@ on_hashed(struct digest *digest)
 	compare->begun_ns = loop_now(replica->loop);
 	compare->send = (struct link_send){
 		.type = WIRE_VERIFY,
-		.epoch = replica_durable(replica)->epoch,
+		.flags = compare->stamp ? WIRE_FLAG_STAMP : 0,
+		.epoch = compare->stamp ? tracker_stamp_of(&replica->tracker,
+							   compare->offset)
+					: replica_durable(replica)->epoch,
 		.offset = compare->offset,
 		.length = (uint32_t)compare->length,
 		.payload = compare->digest.value,

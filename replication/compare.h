@@ -45,6 +45,7 @@ struct compare {
 	struct replica *replica; /* borrowed */
 	enum compare_state state;
 	uint64_t offset, length;
+	bool stamp;   /* it stands for a copy: what is equal takes our stamp */
 	void *buffer; /* borrowed: COMPARE_BYTES */
 	struct image_op read;
 	struct digest digest;
@@ -56,7 +57,8 @@ struct compare {
 
 /* Whether the peer of this session takes WIRE_VERIFY. */
 bool compare_is_possible(const struct replica *replica);
-/* We are the source in a session; the compare is FREE. */
+/* We are the source in a session; the compare is FREE.  With `stamp` the range
+ * has one (tracker_alike()). */
 void compare_start(struct replica *replica, struct compare *compare,
 		   uint64_t offset, uint64_t length, void *buffer);
 /* A guest's write begins: false if it must wait for a digest of its range. */

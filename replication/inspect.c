@@ -20,6 +20,7 @@
 #include "replication/checkpoint.h"
 #include "replication/dirty_map.h"
 #include "replication/intent.h"
+#include "replication/tracker.h"
 
 #define COPIES	   2
 #define SLOTS	   2
@@ -291,19 +292,13 @@ state_json(const struct metadata_state *state)
 
 /* --- intents --- */
 
-static uint64_t
-slot_offset(const struct inspect *inspect, uint64_t generation)
-{
-	return METADATA_BYTES +
-	       generation % SLOTS *
-		       intent_slot_bytes(inspect->state.map.capacity);
-}
-
 static json_t *
 slot_json(struct inspect *inspect, unsigned int index, uint64_t *ret_generation)
 {
 	size_t size = intent_slot_bytes(inspect->state.map.capacity);
-	uint64_t offset = slot_offset(inspect, index), generation = 0;
+	uint64_t offset =
+		tracker_slot_offset(inspect->state.map.capacity, index);
+	uint64_t generation = 0;
 	const char *words = "blank";
 	long length;
 
@@ -384,14 +379,6 @@ inspect_intents(struct inspect *inspect)
 /* --- the map --- */
 
 static uint64_t
-page_offset(const struct inspect *inspect, uint64_t page, unsigned int place)
-{
-	return slot_offset(inspect, 0) +
-	       SLOTS * intent_slot_bytes(inspect->state.map.capacity) +
-	       (page * PLACES + place) * DIRTY_MAP_PAGE_BYTES;
-}
-
-static uint64_t
 page_bytes(const struct inspect *inspect, uint64_t page, uint64_t *ret_length)
 {
 	uint64_t begin = (page * DIRTY_MAP_STAMPS) << inspect->map.shift;
@@ -432,6 +419,7 @@ lose_page(struct inspect *inspect, uint64_t page)
 		    " bytes from offset %" PRIu64 " on count as changed",
 		    page, length, begin);
 	dirty_map_stamp(&inspect->map, begin, length, inspect->state.epoch);
+	dirty_map_suspect(&inspect->map, begin, length);
 }
 
 static void
@@ -445,9 +433,10 @@ inspect_page(struct inspect *inspect, uint64_t page)
 	int counts = -1;
 
 	for (unsigned int i = 0; i < PLACES; i++) {
-		long length = store->ops->read(store, inspect->places[i],
-					       DIRTY_MAP_PAGE_BYTES,
-					       page_offset(inspect, page, i));
+		long length = store->ops->read(
+			store, inspect->places[i], DIRTY_MAP_PAGE_BYTES,
+			tracker_page_offset(inspect->state.map.capacity, page,
+					    i));
 
 		found[i] = length == DIRTY_MAP_PAGE_BYTES
 				   ? dirty_map_check(&inspect->map, page,
@@ -501,11 +490,14 @@ add_unknown(struct inspect *inspect)
 				state->map.unknown_epoch);
 	if (inspect->no_intents)
 		dirty_map_stamp(&inspect->map, 0, state->size, state->epoch);
-	list_for_each_entry (extent, &inspect->intent.lru, entry)
-		dirty_map_stamp(&inspect->map,
-				intent_offset(&inspect->intent, extent->number),
-				intent_length(&inspect->intent, extent->number),
-				state->epoch);
+	list_for_each_entry (extent, &inspect->intent.lru, entry) {
+		uint64_t at = intent_offset(&inspect->intent, extent->number);
+		uint64_t length =
+			intent_length(&inspect->intent, extent->number);
+
+		dirty_map_stamp(&inspect->map, at, length, state->epoch);
+		dirty_map_suspect(&inspect->map, at, length);
+	}
 }
 
 /* Bytes in regions stamped above `since`. */
@@ -548,7 +540,7 @@ map_json(const struct inspect *inspect)
 
 	newest_and_oldest(&inspect->map, &newest, &oldest);
 	set(object, "id", hex64(map->id));
-	set(object, "offset", number(page_offset(inspect, 0, 0)));
+	set(object, "offset", number(tracker_page_offset(map->capacity, 0, 0)));
 	set(object, "region", number(map->region));
 	set(object, "regions", number(inspect->map.regions));
 	set(object, "pages", number(inspect->map.pages));
@@ -556,6 +548,8 @@ map_json(const struct inspect *inspect)
 	set(object, "pages_torn", number(inspect->pages_torn));
 	set(object, "pages_lost", number(inspect->pages_lost));
 	set(object, "changed_bytes", number(changed_since(&inspect->map, 0)));
+	set(object, "suspect_regions", number(inspect->map.suspects));
+	set(object, "suspect_all", json_boolean(map->suspect_all));
 	set(object, "newest_epoch", number(newest));
 	set(object, "oldest_epoch", number(oldest));
 	set(object, "unknown_epoch", number(map->unknown_epoch));
@@ -628,15 +622,21 @@ is_cut_off(struct inspect *inspect)
 	uint64_t page = (uint64_t)map->region * DIRTY_MAP_STAMPS;
 	uint64_t pages =
 		inspect->state.size / page + (inspect->state.size % page != 0);
-	uint64_t end = page_offset(inspect, pages, 0);
+	uint64_t end = tracker_page_offset(map->capacity, pages, 0);
+	struct reason reason;
 	char last;
 
 	if (inspect->store->ops->read(inspect->store, &last, 1, end - 1) == 1)
 		return false;
-	say(inspect->problems,
-	    "the file is cut off, as no crash does: it ends before its map "
-	    "does, at %" PRIu64 " bytes",
-	    end);
+	/* as tracker_open() says */
+	(void)reason_set(
+		&reason, -EBADMSG,
+		"%s: they end within the map of changes, so they were "
+		"cut off: restore them, or remove them if this host is "
+		"to become a new copy of the disk",
+		inspect->store->name);
+	say(inspect->problems, "%s", reason.text);
+	set(inspect->report, "refused", json_string_nocheck(reason.text));
 	set(inspect->report, "verdict", json_string("truncated"));
 	return true;
 }

@@ -14,7 +14,8 @@
  *     copies, and a region that is written to while it counts as zero no
  *     longer does.
  * RS4 With `digest` a region is compared before it is copied, under the same
- *     exclusion (compare.h); what the peer has already is not sent.
+ *     exclusion (compare.h); what the peer has already is not sent, but takes
+ *     our stamp (M2): at a position in between it may have been another.
  * RS5 SYNCED is sent when nothing is marked or under way, and every write that
  *     ended before the peer was a member is acknowledged as done there.  Those
  *     that it acknowledged as received lie before SYNCED in the stream, which
@@ -322,6 +323,7 @@ copy_begin(struct resync_copy *copy, uint64_t offset)
 	if (replica->options.digest && compare_is_possible(replica)) {
 		copy->state = COPY_COMPARING;
 		copy->compare.on_done = on_compared;
+		copy->compare.stamp = true;
 		compare_start(replica, &copy->compare, copy->offset,
 			      copy->length, copy->buffer);
 		return;

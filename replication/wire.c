@@ -50,7 +50,8 @@ static const struct rule rules[] = {
 	[WIRE_COPY_ZERO] = { "copy-zero", 0, 0, true, 0 },
 	[WIRE_SYNCED] = { "synced", 1, WIRE_SYNCED_MAX, false, 0 },
 	[WIRE_HANDOVER] = { "handover", 0, 0, false, 0 },
-	[WIRE_VERIFY] = { "verify", WIRE_DIGEST, WIRE_DIGEST, true, 0 },
+	[WIRE_VERIFY] = { "verify", WIRE_DIGEST, WIRE_DIGEST, true,
+			  WIRE_FLAG_STAMP },
 };
 
 static const struct rule *

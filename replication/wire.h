@@ -65,6 +65,9 @@ enum wire_type {
  * without a flag. */
 #define WIRE_FLAG_RECEIVED 0x1 /* also, at once, WIRE_ACK_RECEIVED */
 #define WIRE_FLAG_DURABLE  0x2 /* final is WIRE_ACK_DURABLE */
+/* Of a verify that stands for a copy: what is equal takes the epoch as its
+ * stamp (M2). */
+#define WIRE_FLAG_STAMP 0x4
 
 /* A header, decoded. */
 struct wire_header {

@@ -92,6 +92,9 @@ random_file "$meta" 160K
 damaged foreign "not a replica's metadata"
 head -c 100000 "$work/saved" >"$meta"
 damaged truncated 'truncated'
+cp "$work/saved" "$meta"
+truncate -s -1 "$meta" # as the map's last page has it
+damaged truncated 'they end within the map of changes, so they were cut off'
 
 # A newer format: version 2, its head's checksum right.
 cp "$work/saved" "$meta"

@@ -9,7 +9,7 @@
 # time limit: 180
 . "$(dirname "$0")/lib.sh"
 
-need python3 cmp
+need python3 cmp qemu-io
 export PATH=$BUILD:$PATH TAPDISK_RUN_DIR=$run_dir
 
 port_a=$(free_port) port_b=$(free_port)
@@ -42,10 +42,15 @@ for region in 3 200 511; do
         conv=notrunc status=none
 done
 truncate -s 40M "$work/a.img" "$work/b.img" # and a hole
-start b secondary "$port_b" "$port_a" "aio:$work/b.img"
-pid_b=$pid
 start a primary "$port_a" "$port_b" "aio:$work/a.img" --digest
 pid_a=$pid
+# This the guest wrote here, and somebody brought to the other image, too.
+qemu-io -f raw -c 'write -P 7 8M 1M' "$(uri_of a)" >/dev/null
+cp "$work/a.img" "$work/c.img"
+dd if="$work/c.img" of="$work/b.img" bs=1M skip=8 seek=8 count=1 conv=notrunc \
+    status=none
+start b secondary "$port_b" "$port_a" "aio:$work/b.img"
+pid_b=$pid
 wait_until replica_is a '["in_sync"]' true
 cmp "$work/a.img" "$work/b.img"
 [ "$(bytes_of '')" -le $((3 * 262144)) ] || fail "$(bytes_of '') were copied"
@@ -54,6 +59,15 @@ cmp "$work/a.img" "$work/b.img"
 
 stop_tapdisk "$pid_b"
 stop_tapdisk "$pid_a"
+# Equal or not, it has the stamps of this host from now on (M2).
+map_of() { # NAME
+    tap-ctl metadata dump --json "$work/$1.img.meta" | python3 -c '
+import json, sys
+map = json.load(sys.stdin)["map"]
+print(map["changed_bytes"], map["oldest_epoch"])'
+}
+[ "$(map_of a)" = "$(map_of b)" ] || fail "a: $(map_of a), b: $(map_of b)"
+[ "$(map_of a)" = "$((1 << 20)) 1" ] || fail "a: $(map_of a)"
 
 # A guest whose writes take longer than it granted: the copy goes at its least.
 rm "$work"/*.meta

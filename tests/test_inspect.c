@@ -404,10 +404,10 @@ test_a_file_cut_off_within_the_map_is_truncated(void **state)
 	struct fixture *f = *state;
 
 	f->length -= 1;
-	assert_problem(f, "truncated", "ends before its map does");
+	assert_problem(f, "truncated", "they end within the map");
 	assert_true(json_is_object(json_object_get(f->report, "state")));
 	f->length = METADATA_BYTES;
-	assert_problem(f, "truncated", "ends before its map does");
+	assert_problem(f, "truncated", "they end within the map");
 }
 
 static void
@@ -418,6 +418,7 @@ test_a_damaged_page_outside_the_intents_counts_as_changed(void **state)
 	f->bytes[page_at(f, 2, 0) + 100] = 1;
 	assert_problem(f, "whole", "page 2 of the map is damaged");
 	assert_int_equal(number_at(f, "map", "pages_lost"), 1);
+	assert_int_equal(number_at(f, "map", "suspect_regions"), 8);
 	/* the last 8 regions */
 	assert_int_equal(changed_since_checkpoint(f), 2 * MIB + 8 * REGION);
 	assert_string_equal(answer(f), "over-approximated");

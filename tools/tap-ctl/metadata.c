@@ -158,6 +158,13 @@ print_map(const json_t *map)
 		       number_in(map, "oldest_epoch"),
 		       number_in(map, "newest_epoch"));
 	putchar('\n');
+	if (is_true(map, "suspect_all"))
+		printf("  suspect     every region: the peer may hold any "
+		       "otherwise\n");
+	else if (number_in(map, "suspect_regions") > 0)
+		printf("  suspect     %llu regions, which the peer may hold "
+		       "otherwise\n",
+		       number_in(map, "suspect_regions"));
 	if (json_is_integer(json_object_get(map, "image_size")))
 		printf("  image       left by a clean stop with %llu bytes\n",
 		       number_in(map, "image_size"));
