@@ -29,7 +29,9 @@ tracker_fail(struct tracker *tracker, int error)
 	if (tracker->error < 0)
 		return;
 	tracker->error = error;
-	tracker->events->on_failed(tracker->owner, error);
+	/* Who stops closes the image when he hears it. */
+	if (!tracker->stopping || !tracker->image_flushing)
+		tracker->events->on_failed(tracker->owner, error);
 }
 
 static void
@@ -366,6 +368,12 @@ on_image_flushed(struct image_op *op, int error)
 	struct tracker *tracker = container_of(op, struct tracker, image_flush);
 
 	tracker->image_flushing = false;
+	if (tracker->error < 0) {
+		if (tracker->stopping)
+			tracker->events->on_failed(tracker->owner,
+						   tracker->error);
+		return;
+	}
 	if (error < 0 && !tracker->distrust) {
 		/* T5: once more, as suspects */
 		tracker->distrust = true;

@@ -36,6 +36,7 @@ static const struct change replica_changes[] = {
 	{ NOWHERE, REPLICA_WAITING }, /* C2 */
 	{ NOWHERE, REPLICA_SOLO },    /* C2 without an arbiter */
 	{ NOWHERE, REPLICA_SECONDARY },
+	{ NOWHERE, REPLICA_FAILED }, /* at its first step */
 	{ REPLICA_WAITING, REPLICA_SOLO },	/* C2, M3, M5 */
 	{ REPLICA_WAITING, REPLICA_RESYNC },	/* H3, H4 */
 	{ REPLICA_WAITING, REPLICA_PAIRED },	/* H2 */
@@ -81,6 +82,7 @@ static const struct change replica_changes[] = {
 
 static const struct change link_changes[] = {
 	{ NOWHERE, LINK_CONNECTING },
+	{ NOWHERE, LINK_DOWN }, /* the replica failed at its first step */
 	{ LINK_CONNECTING, LINK_GREETING },
 	{ LINK_CONNECTING, LINK_MEETING },
 	{ LINK_GREETING, LINK_MEETING },

@@ -109,6 +109,16 @@ disk_made_up(uint64_t sector, const unsigned char *bytes)
 	return false;
 }
 
+bool
+disk_ever_made_up(uint64_t sector)
+{
+	const struct flip *one = sim->flips;
+
+	while (one != NULL && one->sector != sector)
+		one = one->next;
+	return one != NULL;
+}
+
 void
 disk_done(struct world *world)
 {

@@ -36,6 +36,7 @@ const char *const sim_fault_names[FAULT_COUNT] = {
 	[FAULT_DEMOTE] = "demote",
 	[FAULT_RESYNC] = "resync",
 	[FAULT_DISCARD] = "resync --discard",
+	[FAULT_VERIFY] = "verify",
 	[FAULT_ARBITER_SLOW] = "arbiter slow",
 	[FAULT_ARBITER_GONE] = "arbiter gone",
 	[FAULT_ARBITER_CUT] = "arbiter cut off",
@@ -55,7 +56,7 @@ static const double weights[FAULT_COUNT] = {
 	[FAULT_FORCE] = 0.15,	   [FAULT_DEMOTE] = 1.5,
 	[FAULT_RESYNC] = 0.5,	   [FAULT_DISCARD] = 0.15,
 	[FAULT_ARBITER_SLOW] = 1,  [FAULT_ARBITER_GONE] = 0.7,
-	[FAULT_ARBITER_CUT] = 0.7,
+	[FAULT_ARBITER_CUT] = 0.7, [FAULT_VERIFY] = 0.7,
 };
 
 /* What lasts. */
@@ -191,8 +192,7 @@ befall_network(enum sim_fault fault, int index)
 		return true;
 	case FAULT_FABRIC:
 		for (int i = 0; i < SIM_NODES; i++)
-			cut((int)(lasting.turn_ns % SIM_FABRICS), i,
-			    below(6 * NS_PER_S));
+			cut(index % SIM_FABRICS, i, below(6 * NS_PER_S));
 		if (chance(0.5))
 			net_reset(&sim->net);
 		return true;
@@ -309,6 +309,9 @@ befall_operator(enum sim_fault fault, struct node *node)
 		return node_command(node, "resync") == 0;
 	case FAULT_DISCARD:
 		return node_command(node, "resync --discard") == 0;
+	case FAULT_VERIFY:
+		return node_command(node, chance(0.5) ? "verify"
+						      : "verify --repair") == 0;
 	default:
 		return false;
 	}
@@ -352,7 +355,7 @@ befall(enum sim_fault fault)
 		return befall_network(fault, index);
 	if (fault <= FAULT_META)
 		return befall_host(fault, &sim->node[index]);
-	if (fault <= FAULT_DISCARD)
+	if (fault <= FAULT_VERIFY)
 		return befall_operator(fault, &sim->node[index]);
 	return befall_arbiter(fault, index);
 }
@@ -368,7 +371,7 @@ faults_run(void)
 		if (fault->left_out)
 			continue;
 		sim->random[STREAM_FAULT] = fault->random;
-		fault->befell = true;
+		sim->fault_befell[next_fault - 1] = true;
 		world_say("fault %d: %s", next_fault - 1,
 			  sim_fault_names[fault->kind]);
 		if (befall(fault->kind)) {

@@ -11,6 +11,7 @@
  *  H0	    incarnations do not fall
  *  M2	    who accepts is active no more
  *  A11	    no queue is longer than its maximum; and nothing of them is lost
+ *  A5	    a verification finds no difference that there is not
  */
 #include <inttypes.h>
 #include <string.h>
@@ -39,9 +40,9 @@ begins_timeline(const struct node *node, const struct metadata_state *before)
 	bool word = !sim->has_arbiter ||
 		    sim_arbiter_lists_alone(&sim->arbiter, node);
 
-	if (!before->consistent && !forced)
-		world_fail("A9: %s begins a timeline unforced, and was not "
-			   "consistent",
+	if (!before->consistent && (!forced || !node->forcing))
+		world_fail("A9: %s begins a timeline without force, and was "
+			   "not consistent",
 			   node->name);
 	if (before->outdated && before->role == METADATA_SECONDARY &&
 	    !node->forcing)
@@ -145,7 +146,8 @@ laws_of_queues(struct node *node)
 	mirror = &replica->mirror;
 	all_of(node, "requests",
 	       length(&mirror->free) + length(&mirror->held) +
-		       length(&mirror->barred) + length(&mirror->active),
+		       length(&mirror->marking) + length(&mirror->barred) +
+		       length(&mirror->active),
 	       MIRROR_REQUESTS);
 	all_of(node, "pieces",
 	       length(&mirror->free_pieces) + length(&mirror->pieces),
@@ -183,4 +185,39 @@ laws_of_rest(struct node *node)
 			   "use instead of %zu",
 			   node->name, pool_in_use(node->pool),
 			   node->pool_idle);
+}
+
+/* --- verification --- */
+
+static bool
+may_differ(const struct verify_finding *finding)
+{
+	uint64_t first = finding->offset / SIM_SECTOR;
+	uint64_t end = (finding->offset + finding->length) / SIM_SECTOR;
+
+	for (uint64_t i = first; i < end; i++) {
+		if (disk_ever_made_up(i))
+			return true;
+	}
+	return false;
+}
+
+void
+laws_of_verify(struct node *node)
+{
+	const struct replica *replica = node_replica(node);
+
+	if (replica == NULL)
+		return;
+	for (unsigned int i = 0; i < replica->verify.findings; i++) {
+		const struct verify_finding *finding =
+			&replica->verify.finding[i];
+
+		if (finding->kind == VERIFY_DIFFERENT && !may_differ(finding))
+			world_fail("A5: %s is told that %" PRIu64
+				   " bytes at offset %" PRIu64
+				   " differ, and they do not",
+				   node->name, finding->length,
+				   finding->offset);
+	}
 }

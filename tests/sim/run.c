@@ -73,8 +73,6 @@ add(const struct world *world)
 	}
 	for (int i = 0; i < FAULT_COUNT; i++)
 		tally->faults[i] += world->befell[i];
-	for (int i = 0; i < world->faults; i++)
-		tally->befell[i] = world->fault[i].befell;
 }
 
 static void
@@ -84,6 +82,7 @@ run_story(const struct story *story, bool trace)
 
 	(void)alarm(STORY_S);
 	world->coverage = coverage;
+	world->fault_befell = tally->befell;
 	for (int i = 0; i < SIM_FAULTS; i++)
 		world->fault[i].left_out = story->left_out[i];
 	if (story->schedule[0] != '\0')
@@ -130,6 +129,7 @@ run_stories(const struct story *stories, size_t count, bool trace)
 	if (child == 0) {
 		for (size_t i = 0; i < count && !tally->failed; i++) {
 			tally->at = i;
+			memset(tally->befell, 0, sizeof(tally->befell));
 			run_story(&stories[i], trace);
 		}
 		(void)fflush(NULL);

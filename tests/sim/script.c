@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "replication/replica_private.h"
 #include "tests/sim/sim.h"
 
 #define STEPS_MAX     20000000ull
@@ -13,6 +14,7 @@
 #define QUEUES_NS     (200 * NS_PER_MS)
 #define ROUND_NS      NS_PER_S
 #define PERIOD_MAX_NS (4 * SIM_PERIOD_NS)
+#define VERIFY_NS     (30 * NS_PER_S)
 
 bool
 script_run_until(uint64_t until_ns)
@@ -29,8 +31,10 @@ script_run_until(uint64_t until_ns)
 static void
 look(void)
 {
-	for (int i = 0; i < SIM_NODES; i++)
+	for (int i = 0; i < SIM_NODES; i++) {
 		laws_of_queues(&sim->node[i]);
+		laws_of_verify(&sim->node[i]);
+	}
 	if (!pair_is_idle() || !pair_is_in_sync())
 		return;
 	sim->equal_checks++;
@@ -83,6 +87,30 @@ judge(void)
 		laws_of_rest(&sim->node[i]);
 }
 
+/* What reads made up is found, and mended: now the two are equal without
+ * exceptions. */
+static void
+verify(void)
+{
+	uint64_t end = sim->now_ns + VERIFY_NS;
+	struct node *node = &sim->node[node_is_primary(&sim->node[0]) ? 0 : 1];
+	const struct replica *replica = node_replica(node);
+
+	if (node_command(node, "verify --repair") < 0) {
+		world_fail("a verification of a pair in sync is refused");
+		return;
+	}
+	while (replica->verify.state == VERIFY_RUNNING && !sim->failed &&
+	       sim->now_ns < end)
+		(void)script_run_until(sim->now_ns + LOOK_NS);
+	laws_of_verify(node);
+	if (!sim->failed && replica->verify.state != VERIFY_DONE)
+		world_fail("a verification does not end");
+	else if (memcmp(sim->node[0].disk.current, sim->node[1].disk.current,
+			SIM_DISK_BYTES) != 0)
+		world_fail("A5: verified and repaired, and not equal");
+}
+
 void
 script_end(void)
 {
@@ -110,6 +138,8 @@ script_end(void)
 		return;
 	if (pair_is_in_sync() && pair_is_idle()) {
 		judge();
+		if (!sim->failed)
+			verify();
 		return;
 	}
 	pair_say();

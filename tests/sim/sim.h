@@ -86,6 +86,7 @@ enum sim_fault {
 	FAULT_DEMOTE, /* or hand over */
 	FAULT_RESYNC,
 	FAULT_DISCARD, /* resync --discard */
+	FAULT_VERIFY,
 	FAULT_ARBITER_SLOW,
 	FAULT_ARBITER_GONE,
 	FAULT_ARBITER_CUT, /* one host does not reach it */
@@ -100,7 +101,6 @@ struct fault {
 	enum sim_fault kind;
 	uint64_t random; /* its own stream */
 	bool left_out;	 /* to see whether the story fails without */
-	bool befell;
 };
 
 enum sim_stream {
@@ -239,6 +239,7 @@ struct world {
 	uint64_t befell[FAULT_COUNT];
 	unsigned int befallen;
 	struct coverage *coverage; /* borrowed; NULL: nobody counts */
+	bool *fault_befell;	   /* borrowed: outlives a crash of ours */
 };
 
 extern struct world *sim; /* the one of this process */
@@ -299,6 +300,7 @@ extern struct tap_disk tapdisk_sim;
 void disk_dies(struct node *node, bool power);
 /* Bytes that a read of this sector made up. */
 bool disk_made_up(uint64_t sector, const unsigned char *bytes);
+bool disk_ever_made_up(uint64_t sector);
 void disk_done(struct world *world);
 
 /* --- arbiter.c --- */
@@ -359,6 +361,8 @@ void laws_of_state(const struct node *node,
 void laws_of_queues(struct node *node); /* A11 */
 /* Everything is in sync and idle: what was borrowed is back. */
 void laws_of_rest(struct node *node);
+/* What a verification found was made up by a read. */
+void laws_of_verify(struct node *node);
 
 /* --- cover.c --- */
 
