@@ -111,6 +111,7 @@ take_option(td_driver_t *driver, const char *key, const char *value)
 	static const char *const acks[] = { "received", "written", "durable",
 					    NULL };
 	static const char *const losses[] = { "continue", "freeze", NULL };
+	static const char *const switches[] = { "on", "off", NULL };
 	struct remus *remus = driver->data;
 	struct replica_options *options = &remus->options;
 	int index = 0, r;
@@ -134,6 +135,11 @@ take_option(td_driver_t *driver, const char *key, const char *value)
 		if (r == 0)
 			options->on_loss = (enum replica_on_loss)index;
 		remus->on_loss_is_said = true;
+		return r;
+	}
+	if (strcmp(key, "rdma-mac") == 0) {
+		r = take_word(driver, key, value, switches, &index);
+		options->link.context.no_mac = index == 1;
 		return r;
 	}
 	if (strcmp(key, "listen") == 0)

@@ -14,6 +14,8 @@
 #include "replication/bytes.h"
 #include "replication/key.h"
 #include "replication/link.h"
+#include "replication/rdma_seal.h"
+#include "replication/rdma_wire.h"
 #include "replication/wire.h"
 
 #define PAGE	 "docs/protocol.md"
@@ -102,27 +104,19 @@ test_the_page_has_the_numbers_of_the_code(void **state)
 		unsigned long value;
 	} numbers[] = {
 #define NUMBER(name) { "| `" #name "` | ", name }
-		NUMBER(WIRE_MAGIC),
-		NUMBER(WIRE_VERSION_MIN),
-		NUMBER(WIRE_VERSION_MAX),
-		NUMBER(WIRE_HEADER),
-		NUMBER(WIRE_PAYLOAD_MAX),
-		NUMBER(WIRE_HELLO_PREFIX),
-		NUMBER(WIRE_HELLO_MAX),
-		NUMBER(WIRE_SYNCED_MAX),
-		NUMBER(WIRE_BEGIN_BYTES),
-		NUMBER(WIRE_ACK_BYTES),
-		NUMBER(WIRE_ACKS_MAX),
-		NUMBER(WIRE_TEXT_MAX),
-		NUMBER(WIRE_MAC),
-		NUMBER(WIRE_NONCE),
-		NUMBER(WIRE_ID),
-		NUMBER(WIRE_FEATURES),
-		NUMBER(LINK_WINDOW_MAX),
-		NUMBER(HISTORY_MAX),
-		NUMBER(WIRE_DIGEST),
-		NUMBER(WIRE_VERIFY_MAX),
-		NUMBER(WIRE_FEATURE_VERIFY),
+		NUMBER(WIRE_MAGIC),	  NUMBER(WIRE_VERSION_MIN),
+		NUMBER(WIRE_VERSION_MAX), NUMBER(WIRE_HEADER),
+		NUMBER(WIRE_PAYLOAD_MAX), NUMBER(WIRE_HELLO_PREFIX),
+		NUMBER(WIRE_HELLO_MAX),	  NUMBER(WIRE_SYNCED_MAX),
+		NUMBER(WIRE_BEGIN_BYTES), NUMBER(WIRE_ACK_BYTES),
+		NUMBER(WIRE_ACKS_MAX),	  NUMBER(WIRE_TEXT_MAX),
+		NUMBER(WIRE_MAC),	  NUMBER(WIRE_NONCE),
+		NUMBER(WIRE_ID),	  NUMBER(WIRE_FEATURES),
+		NUMBER(LINK_WINDOW_MAX),  NUMBER(HISTORY_MAX),
+		NUMBER(RDMA_MAGIC),	  NUMBER(RDMA_GREETING),
+		NUMBER(RDMA_ENVELOPE),	  NUMBER(RDMA_SEAL),
+		NUMBER(RDMA_RESERVE),	  NUMBER(WIRE_DIGEST),
+		NUMBER(WIRE_VERIFY_MAX),  NUMBER(WIRE_FEATURE_VERIFY),
 	};
 
 	(void)state;
@@ -156,7 +150,7 @@ test_fields_follow_each_other_without_a_gap(void **state)
 		if (sscanf(at, "| %u | ... |", &offset) == 1)
 			assert_int_equal(offset, next);
 	}
-	assert_int_equal(tables, 8);
+	assert_int_equal(tables, 10);
 }
 
 /* "N" or "N to M". */
@@ -334,6 +328,44 @@ test_the_example_of_a_verify_is_one(void **state)
 	assert_example("verify", bytes, sizeof(bytes));
 }
 
+static void
+test_the_examples_of_rdma(void **state)
+{
+	static const unsigned char hello[2] = { 0x41, 0x42 };
+	struct rdma_greeting greeting = { .version_min = RDMA_VERSION,
+					  .version_max = RDMA_VERSION,
+					  .flags = RDMA_KEYED | RDMA_SEALED,
+					  .slot = 65536,
+					  .receives = 16 };
+	struct rdma_envelope envelope = { .limit = 126,
+					  .number = 3,
+					  .reports = 1 };
+	unsigned char key[32], caller[RDMA_NONCE], listener[RDMA_NONCE];
+	unsigned char bytes[WIRE_HEADER + RDMA_GREETING], mac[WIRE_MAC];
+	struct key_bytes secret = { key, sizeof(key) };
+	struct rdma_seal *seal;
+
+	(void)state;
+	memset(key, 0x0b, sizeof(key));
+	memset(caller, 0x44, sizeof(caller));
+	memset(listener, 0x55, sizeof(listener));
+	memcpy(greeting.nonce, caller, sizeof(caller));
+	rdma_encode_greeting(&greeting, bytes);
+	assert_example("greeting", bytes, RDMA_GREETING);
+
+	memset(bytes, 0x61, WIRE_HEADER);
+	rdma_encode_envelope(&envelope, bytes + WIRE_HEADER);
+	assert_example("envelope", bytes + WIRE_HEADER, RDMA_ENVELOPE);
+
+	seal = rdma_seal_new(&secret, true, caller, listener, NULL);
+	assert_non_null(seal);
+	rdma_seal_make(seal, 3, bytes, hello, sizeof(hello), mac);
+	assert_example("seal", mac, RDMA_SEAL);
+	rdma_seal_binding(seal, mac);
+	assert_example("binding", mac, WIRE_MAC);
+	rdma_seal_free(seal);
+}
+
 int
 main(void)
 {
@@ -347,6 +379,7 @@ main(void)
 		cmocka_unit_test(test_the_example_of_a_proof_is_one),
 		cmocka_unit_test(test_the_example_of_a_begin_is_one),
 		cmocka_unit_test(test_the_example_of_acknowledgements_is_one),
+		cmocka_unit_test(test_the_examples_of_rdma),
 	};
 
 	return cmocka_run_group_tests(tests, read_page, NULL);

@@ -60,7 +60,7 @@ _tapdisk_offer_by_help() {
     else
         _tapdisk_offer_more "unix: tcp:"
     fi ;;
-    URL) _tapdisk_offer_more "tcp://" ;;
+    URL) _tapdisk_offer_more "rdma:// tcp://" ;;
     local) _tapdisk_offer "local" ;;
     DIR | PATH | FILE) _tapdisk_offer_files ;;
     *\|file:PATH) if [[ $_word == file:* ]]; then

@@ -33,8 +33,8 @@ const struct daemon_option daemon_options[DAEMON_OPTIONS] = {
 	  "one of two replicas: the one that serves guests, or\n"
 	  "its copy" },
 	{ DAEMON_OPTION_LISTEN, DAEMON_OPTION_PAIR, "listen", "URL",
-	  "where the peer may call: tcp://HOST:PORT; may be\n"
-	  "given several times" },
+	  "where the peer may call: rdma://HOST:PORT or\n"
+	  "tcp://HOST:PORT; may be given several times" },
 	{ DAEMON_OPTION_PEER, DAEMON_OPTION_PAIR, "peer", "URL",
 	  "where the peer is; several times, the best first" },
 	{ DAEMON_OPTION_ACK, DAEMON_OPTION_PAIR, "ack",
@@ -47,6 +47,9 @@ const struct daemon_option daemon_options[DAEMON_OPTIONS] = {
 	  "requests (continue)" },
 	{ DAEMON_OPTION_KEY, DAEMON_OPTION_PAIR, "key", "FILE",
 	  "the key that both replicas share" },
+	{ DAEMON_OPTION_RDMA_MAC, DAEMON_OPTION_PAIR, "rdma-mac", "on|off",
+	  "with --key: a proof of it in each message over RDMA\n"
+	  "(on)" },
 	{ DAEMON_OPTION_META, DAEMON_OPTION_PAIR, "meta", "FILE",
 	  "the replica's metadata (the image's path and .meta)" },
 	{ DAEMON_OPTION_GRACE, DAEMON_OPTION_PAIR, "grace", "TIME",

@@ -24,6 +24,7 @@ enum daemon_option_id {
 	DAEMON_OPTION_ACK,
 	DAEMON_OPTION_ON_PEER_LOSS,
 	DAEMON_OPTION_KEY,
+	DAEMON_OPTION_RDMA_MAC,
 	DAEMON_OPTION_META,
 	DAEMON_OPTION_GRACE,
 	DAEMON_OPTION_DEAD,
@@ -61,7 +62,7 @@ struct daemon_option {
 	const char *help;     /* further lines stand behind '\n' */
 };
 
-#define DAEMON_OPTIONS 35
+#define DAEMON_OPTIONS 36
 
 extern const struct daemon_option daemon_options[DAEMON_OPTIONS];
 

@@ -70,7 +70,9 @@ take_url(const char **list, int *count, const struct daemon_option *option,
 	const char *scheme_end = strstr(text, "://");
 
 	if (!scheme_end || scheme_end == text || !scheme_end[3])
-		return refuse(option, text, "write tcp://HOST:PORT", reason);
+		return refuse(option, text,
+			      "write rdma://HOST:PORT or tcp://HOST:PORT",
+			      reason);
 	if (*count == PAIR_ADDRESSES_MAX)
 		return refuse(option, text, "too many addresses", reason);
 	return take_text(&list[(*count)++], option, text, reason);
@@ -118,6 +120,8 @@ pair_take(struct pair *pair, const struct daemon_option *option,
 		return take_word(&pair->on_peer_loss, option, text, reason);
 	case DAEMON_OPTION_KEY:
 		return take_text(&pair->key, option, text, reason);
+	case DAEMON_OPTION_RDMA_MAC:
+		return take_word(&pair->rdma_mac, option, text, reason);
 	case DAEMON_OPTION_META:
 		return take_text(&pair->meta, option, text, reason);
 	case DAEMON_OPTION_GRACE:
@@ -145,8 +149,8 @@ bool
 pair_is_given(const struct pair *pair)
 {
 	return pair->role || pair->listen_count > 0 || pair->peer_count > 0 ||
-	       pair->ack || pair->on_peer_loss || pair->key || pair->meta ||
-	       pair->grace_ms || pair->dead_ms || pair->ping_ms ||
+	       pair->ack || pair->on_peer_loss || pair->key || pair->rdma_mac ||
+	       pair->meta || pair->grace_ms || pair->dead_ms || pair->ping_ms ||
 	       pair->resync_latency_ms || pair->digest ||
 	       pair->insecure_network;
 }
@@ -245,6 +249,7 @@ add_options(struct text *text, const struct pair *pair)
 	add_word(text, "ack", pair->ack);
 	add_word(text, "on-peer-loss", pair->on_peer_loss);
 	add_word(text, "key", pair->key);
+	add_word(text, "rdma-mac", pair->rdma_mac);
 	add_word(text, "meta", pair->meta);
 	add_ms(text, "grace", pair->grace_ms);
 	add_ms(text, "dead", pair->dead_ms);

@@ -26,7 +26,7 @@ struct pair {
 	const char *peer[PAIR_ADDRESSES_MAX];
 	int listen_count, peer_count;
 	const char *ack, *on_peer_loss;
-	const char *key, *meta;
+	const char *key, *rdma_mac, *meta;
 	unsigned int grace_ms, dead_ms, ping_ms, resync_latency_ms;
 	bool digest, insecure_network;
 };
