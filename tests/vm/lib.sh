@@ -40,7 +40,8 @@ VM_MEMORY=${VM_MEMORY:-1024}
 VM_MTU=${VM_MTU:-1500}
 VM_ACCEL=${VM_ACCEL:-tcg,thread=single} # QEMU's -accel: kvm where that works
 VM_PIN=${VM_PIN:-} # not empty: each guest has a core of its own
-declare -A vm_pid=() vm_port=() vm_channel=()
+declare -A vm_pid=() vm_port=() vm_channel=() vm_part=()
+vm_heard=
 
 need setpriv qemu-system-x86_64
 vm_image() { # [PACKAGE...]: make what guests boot from
@@ -114,10 +115,22 @@ vm.limit=$VM_LIMIT vm.mtu=$VM_MTU" \
     vm_channel[$name]=$channel
 }
 
+# vm_hear NAME: what the agent says, into $vm_heard; fails when no whole line
+# has come after a second.  A part of one is kept for the next time: a busy
+# machine may let the second end within a line.
+vm_hear() {
+    local part
+    if read -rt 1 part <&"${vm_channel[$1]}"; then
+        vm_heard=${vm_part[$1]:-}$part
+        vm_part[$1]=
+    else
+        vm_part[$1]=${vm_part[$1]:-}$part
+        return 1
+    fi
+}
+
 vm_is_up() { # NAME
-    local line
-    ended "${vm_pid[$1]}" ||
-        { read -rt 0.1 line <&"${vm_channel[$1]}" && [ "$line" = "0 0" ]; }
+    ended "${vm_pid[$1]}" || { vm_hear "$1" && [ "$vm_heard" = "0 0" ]; }
 }
 
 boot() { # NAME...
@@ -132,18 +145,19 @@ boot() { # NAME...
 }
 
 on() { # NAME COMMAND...
-    local name=$1 id=$BASHPID.$SRANDOM line='' status end=$((SECONDS + WAIT_S))
+    local name=$1 id=$BASHPID.$SRANDOM status end=$((SECONDS + WAIT_S))
     shift
     echo "$id ${*@Q}" >"$work/vm/$name.request"
     # a line of the pipe's: what QEMU does not take, nobody reads
     cat "$work/vm/$name.request" 1<>"$work/vm/$name.in"
-    until [[ $line == "$id "* ]]; do
-        if ! read -rt 1 line <&"${vm_channel[$name]}"; then
+    vm_heard=
+    until [[ $vm_heard == "$id "* ]]; do
+        if ! vm_hear "$name"; then
             ! ended "${vm_pid[$name]}" || fail "guest $name is gone; on $*"
             [ $SECONDS -lt $end ] || fail "guest $name gives no answer; on $*"
         fi
     done
-    status=${line#* }
+    status=${vm_heard#* }
     cat "$work/on.$id"
     rm -f "$work/on.$id"
     return "$status"
