@@ -27,6 +27,9 @@ struct world *sim;
 
 /* --- words --- */
 
+static void say(const char *format, va_list args)
+	__attribute__((format(printf, 1, 0)));
+
 static void
 say(const char *format, va_list args)
 {
