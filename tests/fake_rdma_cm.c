@@ -256,8 +256,7 @@ rdma_destroy_id(struct rdma_cm_id *base)
 static void
 give_address(struct id *id)
 {
-	struct sockaddr_in *own =
-		(struct sockaddr_in *)&id->id.route.addr.src_addr;
+	struct sockaddr_in *own = &id->id.route.addr.src_sin;
 
 	own->sin_family = AF_INET;
 	(void)inet_pton(AF_INET, FAKE_ADDRESS, &own->sin_addr);
@@ -270,13 +269,12 @@ rdma_bind_addr(struct rdma_cm_id *base, struct sockaddr *address)
 {
 	static uint16_t port = 1000;
 	struct id *id = id_of(base);
-	struct sockaddr_in *own =
-		(struct sockaddr_in *)&base->route.addr.src_addr;
+	struct sockaddr_in *own = &base->route.addr.src_sin;
 
 	if (fabric.elsewhere || fabric.removed)
 		return fail(ENODEV);
 	give_address(id);
-	own->sin_port = ((struct sockaddr_in *)address)->sin_port;
+	own->sin_port = ((struct sockaddr_in *)(void *)address)->sin_port;
 	if (own->sin_port == 0)
 		own->sin_port = htons(++port);
 	id->bound = true;
@@ -286,7 +284,7 @@ rdma_bind_addr(struct rdma_cm_id *base, struct sockaddr *address)
 __be16
 rdma_get_src_port(struct rdma_cm_id *id)
 {
-	return ((struct sockaddr_in *)&id->route.addr.src_addr)->sin_port;
+	return id->route.addr.src_sin.sin_port;
 }
 
 int
@@ -355,8 +353,7 @@ rdma_destroy_qp(struct rdma_cm_id *id)
 static struct id *
 find_listener(const struct id *caller)
 {
-	const struct sockaddr_in *wanted =
-		(const struct sockaddr_in *)&caller->id.route.addr.dst_addr;
+	const struct sockaddr_in *wanted = &caller->id.route.addr.dst_sin;
 	struct id *id;
 
 	list_for_each_entry (id, &fabric.all_ids, entry) {

@@ -237,13 +237,16 @@ strike(struct node *node, bool power)
 static bool
 befall_host(enum sim_fault fault, struct node *node)
 {
+	bool struck;
+
 	switch (fault) {
 	case FAULT_KILL:
 		return strike(node, false);
 	case FAULT_POWER:
 		return strike(node, true);
 	case FAULT_BLACKOUT:
-		return strike(node, true) | strike(node_peer(node), true);
+		struck = strike(node, true);
+		return strike(node_peer(node), true) || struck;
 	case FAULT_STOP:
 		if (!node_is_live(node) || node->stopping)
 			return false;
