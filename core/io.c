@@ -10,7 +10,8 @@
  * All else waits in `queue` for the task that runs once a turn.  After it has
  * submitted, it looks at the back-end's completions in memory: for a file in
  * memory they are there already, and a turn of the loop is saved.  A single
- * transfer of such a file does without the back-end.
+ * transfer of such a file does without the back-end, as do all if that is not
+ * good at them.
  *
  * I4  A tiocb is in one place: queue, the back-end, the helpers, or done.
  *     `pending` counts all four, `kernel` those with the back-end.
@@ -102,7 +103,7 @@ io_completed(struct io *io, struct tiocb *tiocb, int result)
 enum io_way {
 	IO_BACKEND,
 	IO_HELPER,
-	IO_ON_THE_SPOT, /* if alone, else the back-end: one call for many */
+	IO_ON_THE_SPOT, /* but many by a back-end that does them in one call */
 };
 
 static enum io_way
@@ -170,8 +171,8 @@ io_submit_queue(struct io *io)
 		tiocb = list_first_entry(&queue, struct tiocb, entry);
 		list_del(&tiocb->entry);
 		way = io_way(io, tiocb);
-		if (way == IO_ON_THE_SPOT &&
-		    (alone || tiocb->op == TIOCB_FLUSH)) {
+		if (way == IO_ON_THE_SPOT && (alone || !io->backend->batches ||
+					      tiocb->op == TIOCB_FLUSH)) {
 			io_moved(io, tiocb, io_perform(tiocb));
 		} else if (way == IO_HELPER) {
 			io_helper_queue(io->helper, tiocb);

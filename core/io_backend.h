@@ -16,6 +16,7 @@ struct io_backend {
 	const char *name;
 	bool flushes;  /* has an asynchronous TIOCB_FLUSH */
 	bool buffered; /* TD_FILE_BUFFERED does not block us */
+	bool batches;  /* many of TD_FILE_MEMORY cost less than a call each */
 
 	/* Set up and try out; *ret_state is the back-end's own. */
 	int (*open)(struct io *io, void **ret_state);

@@ -225,6 +225,7 @@ const struct io_backend io_backend_libaio = {
 	.name = "libaio",
 	.flushes = false,
 	.buffered = false,
+	.batches = true,
 	.open = libaio_open,
 	.close = libaio_close,
 	.fd = libaio_fd,

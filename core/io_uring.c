@@ -7,6 +7,10 @@
  * that do not know them.  Many systems forbid io_uring, some only its use, so
  * the probe carries a NOP through the ring.
  *
+ * Transfers of files in memory would go to a worker thread of the kernel, which
+ * costs two changes of context for a copy that waits for nothing (linux:
+ * io_uring/rw.c, without FMODE_NOWAIT): io.c makes them by calls of its own.
+ *
  * No more than IO_DEPTH tiocbs are with the back-end (I3), so the submission
  * queue has a place for each and the completion queue, twice its size, cannot
  * overflow.
@@ -140,6 +144,7 @@ const struct io_backend io_backend_uring = {
 	.name = "io_uring",
 	.flushes = true,
 	.buffered = true,
+	.batches = false,
 	.open = uring_open,
 	.close = uring_close,
 	.fd = uring_fd,

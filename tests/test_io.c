@@ -4,12 +4,14 @@
  */
 #include "core/io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -391,6 +393,47 @@ gate_call(void *arg)
 	return gate->result;
 }
 
+/* Threads of ours, those that the kernel made for io_uring included. */
+static unsigned int
+count_threads(void)
+{
+	DIR *directory = opendir("/proc/self/task");
+	unsigned int count = 0;
+	struct dirent *entry;
+
+	assert_non_null(directory);
+	while ((entry = readdir(directory)))
+		count += entry->d_name[0] != '.';
+	closedir(directory);
+	return count;
+}
+
+static void
+test_transfers_in_memory_wake_no_worker_of_the_kernel(void **state)
+{
+	static char out[IO_DEPTH][BLOCK];
+	static struct job job[IO_DEPTH];
+	struct fixture *f = *state;
+	unsigned int before = count_threads();
+	int fd = memfd_create("test_io", MFD_CLOEXEC), i;
+
+	assert_true(fd >= 0);
+	for (i = 0; i < IO_DEPTH; i++) {
+		job[i] = (struct job){ .ended = 0 };
+		memset(out[i], 'a' + i % 26, BLOCK);
+		td_prep_write(&job[i].tiocb, fd, out[i], BLOCK,
+			      (long long)i * BLOCK, job_on_end, &job[i]);
+		td_prep_file(&job[i].tiocb, TD_FILE_MEMORY);
+		io_queue(f->io, &job[i].tiocb);
+	}
+	run_until_idle(f);
+	assert_int_equal(jobs_ended, IO_DEPTH);
+	for (i = 0; i < IO_DEPTH; i++)
+		assert_int_equal(job[i].result, 0);
+	assert_int_equal(count_threads(), before);
+	close(fd);
+}
+
 static void
 test_calls_run_side_by_side_and_hold_up_no_transfer(void **state)
 {
@@ -578,6 +621,8 @@ main(void)
 		OVER_BOTH(test_callback_may_queue_the_next),
 		OVER_BOTH(test_flush_succeeds_and_its_error_is_told),
 		OVER_BOTH(test_transfer_moves_the_data_whatever_the_file),
+		OVER_BOTH(
+			test_transfers_in_memory_wake_no_worker_of_the_kernel),
 		OVER_BOTH(test_calls_run_side_by_side_and_hold_up_no_transfer),
 		OVER_BOTH(test_call_outside_a_driver_is_answered),
 		OVER_BOTH(test_drain_ends_everything_without_the_loop),
