@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/reason.h"
+#include "replication/bytes.h"
 
 static const char good[] = "abcdefghijklmnopqrstuvwxyz"
 			   "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -33,12 +34,13 @@ check_name(const char *name, struct reason *reason)
 }
 
 static struct metadata_checkpoint *
-find(const struct metadata_state *state, const char *name)
+find(const struct metadata_checkpoint *rows, unsigned int count,
+     const char *name)
 {
-	for (unsigned int i = 0; i < state->checkpoints; i++) {
-		if (strcmp(state->checkpoint[i].name, name) == 0)
-			return (struct metadata_checkpoint *)(uintptr_t)&state
-				->checkpoint[i];
+	for (unsigned int i = 0; i < count; i++) {
+		if (strcmp(rows[i].name, name) == 0)
+			return (struct metadata_checkpoint
+					*)(uintptr_t)&rows[i];
 	}
 	return NULL;
 }
@@ -55,16 +57,40 @@ is_padded(const struct metadata_checkpoint *row)
 	return length < sizeof(row->name);
 }
 
-int
-checkpoints_check(const struct metadata_state *state)
+#define CONFIRMED 0x1u
+
+void
+checkpoint_encode(const struct metadata_checkpoint *row,
+		  unsigned char *ret_bytes)
 {
-	if (state->checkpoints > METADATA_CHECKPOINTS)
+	memset(ret_bytes, 0, CHECKPOINT_BYTES);
+	memcpy(ret_bytes, row->name, METADATA_CHECKPOINT_NAME);
+	put64(ret_bytes + 64, row->timeline);
+	put64(ret_bytes + 72, row->epoch);
+	put32(ret_bytes + 80, row->confirmed ? CONFIRMED : 0);
+}
+
+int
+checkpoint_decode(const unsigned char *bytes,
+		  struct metadata_checkpoint *ret_row)
+{
+	memcpy(ret_row->name, bytes, METADATA_CHECKPOINT_NAME);
+	ret_row->timeline = get64(bytes + 64);
+	ret_row->epoch = get64(bytes + 72);
+	ret_row->confirmed = get32(bytes + 80) & CONFIRMED;
+	return get32(bytes + 80) & ~CONFIRMED ? -EBADMSG : 0;
+}
+
+int
+checkpoints_check(const struct metadata_checkpoint *rows, unsigned int count)
+{
+	if (count > METADATA_CHECKPOINTS)
 		return -EBADMSG;
-	for (unsigned int i = 0; i < state->checkpoints; i++) {
-		const struct metadata_checkpoint *row = &state->checkpoint[i];
+	for (unsigned int i = 0; i < count; i++) {
+		const struct metadata_checkpoint *row = &rows[i];
 
 		if (!is_padded(row) || check_name(row->name, NULL) < 0 ||
-		    find(state, row->name) != row || row->timeline == 0)
+		    find(rows, i, row->name) != NULL || row->timeline == 0)
 			return -EBADMSG;
 	}
 	return 0;
@@ -80,7 +106,7 @@ checkpoint_cut(struct metadata_state *state, const char *name,
 
 	if (r < 0)
 		return r;
-	if (find(state, name) != NULL)
+	if (find(state->checkpoint, state->checkpoints, name) != NULL)
 		return reason_set(reason, -EEXIST,
 				  "there is a checkpoint %s already", name);
 	if (state->checkpoints == METADATA_CHECKPOINTS)
@@ -105,7 +131,8 @@ struct metadata_checkpoint *
 checkpoint_find(struct metadata_state *state, const char *name,
 		struct reason *reason)
 {
-	struct metadata_checkpoint *row = find(state, name);
+	struct metadata_checkpoint *row =
+		find(state->checkpoint, state->checkpoints, name);
 
 	if (row == NULL)
 		(void)reason_set(reason, -ENOENT,

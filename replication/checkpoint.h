@@ -13,9 +13,19 @@
 
 struct reason;
 
+#define CHECKPOINT_BYTES 96 /* a row, in the state and on the wire */
+
+void checkpoint_encode(const struct metadata_checkpoint *row,
+		       unsigned char *ret_bytes);
+/* 0 or -EBADMSG; what the rows say together is checkpoints_check()'s.  Bytes
+ * that mean nothing yet are ignored. */
+int checkpoint_decode(const unsigned char *bytes,
+		      struct metadata_checkpoint *ret_row);
+
 /* From outside: names are good and differ, positions are plausible.  0 or
  * -EBADMSG. */
-int checkpoints_check(const struct metadata_state *state);
+int checkpoints_check(const struct metadata_checkpoint *rows,
+		      unsigned int count);
 
 /*
  * A cut with a name: the checkpoint is (last timeline, epoch), the epoch grows

@@ -241,6 +241,7 @@ send_hello(struct link_connection *connection)
 
 	connection->greeting = link->events->on_greet(link, &hello);
 	hello.version_max = WIRE_VERSION_MAX;
+	hello.features_incompatible = WIRE_FEATURES;
 	hello.features_compatible = WIRE_FEATURE_VERIFY;
 	hello.header_length = WIRE_HEADER;
 	hello.window = LINK_WINDOW_MAX;

@@ -51,7 +51,6 @@ enum {
 	AT_HISTORY = 512,
 	AT_CHECKPOINTS = 32768, /* with the feature MAP only */
 	CHECKPOINTS_HEAD = 16,
-	CHECKPOINT_BYTES = 96,
 };
 
 static_assert(AT_PEERS + METADATA_PEERS * PEER_BYTES <= AT_HISTORY,
@@ -79,8 +78,6 @@ static_assert(AT_CHECKPOINTS + CHECKPOINTS_HEAD +
 #define PEER_MAY_BE_SYNCED 0x1u
 
 #define MAP_SUSPECT_ALL 0x1u
-
-#define CHECKPOINT_CONFIRMED 0x1u
 
 static const unsigned char magic[8] = {
 	't', 'd', 'r', 'e', 'p', 'l', 'i', 'c'
@@ -123,7 +120,8 @@ is_plausible_map(const struct metadata_state *state)
 	       map->capacity >= INTENT_CAPACITY_MIN &&
 	       map->capacity <= INTENT_CAPACITY_MAX &&
 	       map->unknown_epoch <= state->epoch &&
-	       map->wide_epoch <= state->epoch && checkpoints_check(state) == 0;
+	       map->wide_epoch <= state->epoch &&
+	       checkpoints_check(state->checkpoint, state->checkpoints) == 0;
 }
 
 /* What holds of every state: asserted of our own, asked of a file's. */
@@ -186,12 +184,7 @@ encode_map(const struct metadata_state *state, unsigned char *bytes)
 	put32(at, state->checkpoints);
 	at += CHECKPOINTS_HEAD;
 	for (unsigned int i = 0; i < state->checkpoints; i++) {
-		const struct metadata_checkpoint *row = &state->checkpoint[i];
-
-		memcpy(at, row->name, METADATA_CHECKPOINT_NAME);
-		put64(at + 64, row->timeline);
-		put64(at + 72, row->epoch);
-		put32(at + 80, row->confirmed ? CHECKPOINT_CONFIRMED : 0);
+		checkpoint_encode(&state->checkpoint[i], at);
 		at += CHECKPOINT_BYTES;
 	}
 }
@@ -319,13 +312,7 @@ decode_map(const unsigned char *bytes, struct metadata_state *state)
 	state->checkpoints = get32(at);
 	at += CHECKPOINTS_HEAD;
 	for (unsigned int i = 0; i < state->checkpoints; i++) {
-		struct metadata_checkpoint *row = &state->checkpoint[i];
-
-		memcpy(row->name, at, METADATA_CHECKPOINT_NAME);
-		row->timeline = get64(at + 64);
-		row->epoch = get64(at + 72);
-		row->confirmed = get32(at + 80) & CHECKPOINT_CONFIRMED;
-		if (get32(at + 80) & ~CHECKPOINT_CONFIRMED)
+		if (checkpoint_decode(at, &state->checkpoint[i]) < 0)
 			return -EBADMSG;
 		at += CHECKPOINT_BYTES;
 	}

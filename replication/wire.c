@@ -52,6 +52,10 @@ static const struct rule rules[] = {
 	[WIRE_HANDOVER] = { "handover", 0, 0, false, 0 },
 	[WIRE_VERIFY] = { "verify", WIRE_DIGEST, WIRE_DIGEST, true,
 			  WIRE_FLAG_STAMP },
+	[WIRE_REGIONS] = { "regions", WIRE_REGIONS_HEAD, WIRE_REGIONS_BYTES,
+			   false, 0 },
+	[WIRE_CHECKPOINT] = { "checkpoint", WIRE_CHECKPOINT_BYTES,
+			      WIRE_CHECKPOINT_BYTES, false, 0 },
 };
 
 static const struct rule *

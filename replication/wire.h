@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "replication/history.h"
+#include "replication/metadata.h"
 
 #define WIRE_MAGIC	 0x31524454u /* "TDR1" */
 #define WIRE_HEADER	 64u	     /* bytes */
@@ -27,7 +27,7 @@
 #define WIRE_MAC	 32
 #define WIRE_TEXT_MAX	 512	      /* bytes of a sentence, without a NUL */
 #define WIRE_ACKS_MAX	 256	      /* acknowledgements in one message */
-#define WIRE_FEATURES	 0u	      /* incompatible ones that we know */
+#define WIRE_FEATURES	 0x1u	      /* incompatible ones that we know */
 #define WIRE_DIGEST	 32	      /* bytes of a digest: SHA-256 */
 #define WIRE_VERIFY_MAX	 (256u << 10) /* bytes of a range that it is of */
 
@@ -59,6 +59,8 @@ enum wire_type {
 	WIRE_HANDOVER,	 /* M6: the sender has become secondary */
 	WIRE_VERIFY,	 /* offset, length, digest of what the sender has
 			  * there; -EILSEQ: the receiver has other bytes */
+	WIRE_REGIONS,	 /* target: of its part of the union (H6) */
+	WIRE_CHECKPOINT, /* E1: struct wire_checkpoint */
 };
 
 /* How the sender of a write wants it acknowledged; final is WIRE_ACK_WRITTEN
@@ -158,6 +160,15 @@ enum wire_role {
 				* restarted since: its copied ranges are there (H8) */
 #define WIRE_PRIMARY_LAST 0x20 /* as recorded: it was the primary last */
 #define WIRE_DISCARD	  0x40 /* the operator gave this side up (H4) */
+#define WIRE_DISCARD_PEER 0x80 /* he gave the other one up */
+
+/* H4: where the two parted, and what the sender has done since. */
+struct wire_fork {
+	uint64_t timeline, epoch;
+	uint64_t regions, bytes;
+};
+
+#define WIRE_FORK_BYTES 32u
 
 /* What a replica says of itself at each connection (meeting, H0). */
 struct wire_hello {
@@ -183,6 +194,7 @@ struct wire_hello {
 	unsigned char nonce[WIRE_NONCE];
 	char name[64]; /* of the disk, NUL-terminated */
 	struct history history;
+	struct wire_fork fork; /* at the last meeting; timeline 0: none */
 };
 
 #define WIRE_HELLO_PREFIX 12u /* bytes that no version changes */
@@ -200,7 +212,9 @@ struct wire_begin {
 	uint64_t session;
 	enum meeting_outcome outcome; /* as the source sees it */
 	uint64_t timeline, epoch;     /* the common position */
+	uint64_t incarnation;	      /* the highest seen of the target (H0) */
 	bool resume_copy; /* what was copied before still counts (H8) */
+	bool clean;	  /* the source knows of nothing to copy (H6) */
 };
 
 #define WIRE_BEGIN_BYTES 40u
@@ -215,13 +229,61 @@ struct wire_synced {
 	uint64_t epoch;
 	unsigned char disk_id[WIRE_ID];
 	struct history history;
+	uint64_t wide_epoch; /* as the state's */
+	unsigned int checkpoints;
+	struct metadata_checkpoint checkpoint[METADATA_CHECKPOINTS];
 };
 
-#define WIRE_SYNCED_MAX (128u + HISTORY_MAX * 24u)
+#define WIRE_SYNCED_MAX (128u + HISTORY_MAX * 24u + METADATA_CHECKPOINTS * 96u)
 
 size_t wire_encode_synced(const struct wire_synced *synced,
 			  unsigned char ret_bytes[WIRE_SYNCED_MAX]);
 int wire_decode_synced(const unsigned char *bytes, size_t length,
 		       struct wire_synced *ret_synced);
+
+/* --- of the union (H6) --- */
+
+struct wire_region {
+	uint64_t offset, length; /* bytes */
+};
+
+#define WIRE_REGIONS_MAX   4096u /* in a message */
+#define WIRE_REGIONS_HEAD  8u
+#define WIRE_REGION_BYTES  16u
+#define WIRE_REGIONS_BYTES (WIRE_REGIONS_HEAD + WIRE_REGIONS_MAX * 16u)
+
+/* Returns the length. */
+size_t wire_encode_regions(const struct wire_region *regions,
+			   unsigned int count, bool last,
+			   unsigned char *ret_bytes);
+/* Returns how many, or -EPROTO; each is a range that does not wrap round.  The
+ * output may be partly written on failure. */
+int wire_decode_regions(const unsigned char *bytes, size_t length,
+			struct wire_region ret_regions[WIRE_REGIONS_MAX],
+			bool *ret_last);
+
+/* --- of checkpoints (E1) --- */
+
+/* A row, as in the state; what means nothing must be zero.  0 or -EPROTO. */
+int wire_decode_row(const unsigned char *bytes,
+		    struct metadata_checkpoint *ret_row);
+
+enum wire_checkpoint_order {
+	WIRE_CUT = 1, /* the epoch ends; without a name: no checkpoint */
+	WIRE_CONFIRM,
+	WIRE_DELETE,
+};
+
+struct wire_checkpoint {
+	enum wire_checkpoint_order order;
+	struct metadata_checkpoint row;
+};
+
+#define WIRE_CHECKPOINT_BYTES 104u
+
+void wire_encode_checkpoint(const struct wire_checkpoint *checkpoint,
+			    unsigned char ret_bytes[WIRE_CHECKPOINT_BYTES]);
+int wire_decode_checkpoint(const unsigned char *bytes, size_t length,
+			   struct wire_checkpoint *ret_checkpoint);
 
 #endif

@@ -14,25 +14,30 @@
 
 #include "core/reason.h"
 #include "replication/bytes.h"
+#include "replication/checkpoint.h"
 #include "replication/wire.h"
 
 #define HELLO_FIXED  216u /* bytes before the history */
 #define NAME_AT	     152
 #define SYNCED_FIXED 24u
+#define SYNCED_TAIL  16u /* behind the history, before the checkpoints */
 #define BEGIN_RESUME 0x1u
+#define BEGIN_CLEAN  0x2u
 #define SECTOR_MIN   512u
 #define SECTOR_MAX   65536u
 #define PAYLOAD_MIN  4096u
 #define HELLO_FLAGS                                                            \
 	(WIRE_ACTIVE | WIRE_CONSISTENT | WIRE_OUTDATED | WIRE_KEYED |          \
-	 WIRE_COPYING | WIRE_PRIMARY_LAST | WIRE_DISCARD)
+	 WIRE_COPYING | WIRE_PRIMARY_LAST | WIRE_DISCARD | WIRE_DISCARD_PEER)
 
 static_assert(HELLO_FIXED + HISTORY_HEAD_BYTES +
-			      HISTORY_MAX * HISTORY_ENTRY_BYTES <=
+			      HISTORY_MAX * HISTORY_ENTRY_BYTES +
+			      WIRE_FORK_BYTES <=
 		      WIRE_HELLO_MAX,
 	      "every hello fits");
 static_assert(SYNCED_FIXED + HISTORY_HEAD_BYTES +
-			      HISTORY_MAX * HISTORY_ENTRY_BYTES <=
+			      HISTORY_MAX * HISTORY_ENTRY_BYTES + SYNCED_TAIL +
+			      METADATA_CHECKPOINTS * CHECKPOINT_BYTES <=
 		      WIRE_SYNCED_MAX,
 	      "every synced fits");
 /* the numbers are on the wire */
@@ -70,7 +75,16 @@ wire_encode_hello(const struct wire_hello *hello,
 	memset(to + NAME_AT, 0, sizeof(hello->name));
 	memcpy(to + NAME_AT, hello->name,
 	       strnlen(hello->name, sizeof(hello->name) - 1));
-	return HELLO_FIXED + history_encode(&hello->history, to + HELLO_FIXED);
+	to += HELLO_FIXED;
+	to += history_encode(&hello->history, to);
+	if (hello->fork.timeline != 0) {
+		put64(to, hello->fork.timeline);
+		put64(to + 8, hello->fork.epoch);
+		put64(to + 16, hello->fork.regions);
+		put64(to + 24, hello->fork.bytes);
+		to += WIRE_FORK_BYTES;
+	}
+	return (size_t)(to - ret_bytes);
 }
 
 static int
@@ -202,12 +216,25 @@ wrong_field(const struct wire_hello *hello)
 	return NULL;
 }
 
+/* What is not there stays zero. */
+static void
+decode_fork(const unsigned char *bytes, size_t length, struct wire_fork *fork)
+{
+	if (length < WIRE_FORK_BYTES)
+		return;
+	fork->timeline = get64(bytes);
+	fork->epoch = get64(bytes + 8);
+	fork->regions = get64(bytes + 16);
+	fork->bytes = get64(bytes + 24);
+}
+
 int
 wire_decode_hello(const unsigned char *bytes, size_t length,
 		  struct wire_hello *ret_hello, struct reason *reason)
 {
 	struct wire_hello hello;
 	const char *wrong;
+	long taken;
 	int r;
 
 	if (length < WIRE_HELLO_PREFIX)
@@ -228,10 +255,13 @@ wire_decode_hello(const unsigned char *bytes, size_t length,
 				  length);
 	decode_fixed(bytes, &hello);
 	wrong = wrong_field(&hello);
-	if (wrong == NULL &&
-	    history_decode(bytes + HELLO_FIXED, length - HELLO_FIXED,
-			   &hello.history) < 0)
+	taken = history_decode(bytes + HELLO_FIXED, length - HELLO_FIXED,
+			       &hello.history);
+	if (wrong == NULL && taken < 0)
 		wrong = "history";
+	if (wrong == NULL)
+		decode_fork(bytes + HELLO_FIXED + taken,
+			    length - HELLO_FIXED - (size_t)taken, &hello.fork);
 	if (wrong == NULL &&
 	    !is_history_of(&hello.history, hello.disk_id, hello.epoch))
 		wrong = "history for its disk and epoch";
@@ -251,10 +281,11 @@ wire_encode_begin(const struct wire_begin *begin,
 {
 	put64(ret_bytes, begin->session);
 	put32(ret_bytes + 8, (uint32_t)begin->outcome);
-	put32(ret_bytes + 12, begin->resume_copy ? BEGIN_RESUME : 0);
+	put32(ret_bytes + 12, (begin->resume_copy ? BEGIN_RESUME : 0) |
+				      (begin->clean ? BEGIN_CLEAN : 0));
 	put64(ret_bytes + 16, begin->timeline);
 	put64(ret_bytes + 24, begin->epoch);
-	put64(ret_bytes + 32, 0);
+	put64(ret_bytes + 32, begin->incarnation);
 	return WIRE_BEGIN_BYTES;
 }
 
@@ -268,8 +299,8 @@ wire_decode_begin(const unsigned char *bytes, size_t length,
 		return -EPROTO;
 	outcome = get32(bytes + 8);
 	flags = get32(bytes + 12);
-	if (get64(bytes) == 0 || get64(bytes + 32) != 0 ||
-	    (flags & ~BEGIN_RESUME) != 0)
+	if (get64(bytes) == 0 || get64(bytes + 32) >= UINT64_MAX / 2 ||
+	    (flags & ~(BEGIN_RESUME | BEGIN_CLEAN)) != 0)
 		return -EPROTO;
 	/* who sends it is the source */
 	if (outcome != MEETING_WE_SOURCE && outcome != MEETING_EQUAL_WE_SOURCE)
@@ -279,7 +310,9 @@ wire_decode_begin(const unsigned char *bytes, size_t length,
 		.outcome = (enum meeting_outcome)outcome,
 		.timeline = get64(bytes + 16),
 		.epoch = get64(bytes + 24),
+		.incarnation = get64(bytes + 32),
 		.resume_copy = (flags & BEGIN_RESUME) != 0,
+		.clean = (flags & BEGIN_CLEAN) != 0,
 	};
 	return 0;
 }
@@ -290,17 +323,53 @@ size_t
 wire_encode_synced(const struct wire_synced *synced,
 		   unsigned char ret_bytes[WIRE_SYNCED_MAX])
 {
+	size_t at = SYNCED_FIXED;
+
 	put64(ret_bytes, synced->epoch);
 	memcpy(ret_bytes + 8, synced->disk_id, WIRE_ID);
-	return SYNCED_FIXED +
-	       history_encode(&synced->history, ret_bytes + SYNCED_FIXED);
+	at += history_encode(&synced->history, ret_bytes + at);
+	put64(ret_bytes + at, synced->wide_epoch);
+	put32(ret_bytes + at + 8, synced->checkpoints);
+	put32(ret_bytes + at + 12, 0);
+	at += SYNCED_TAIL;
+	for (unsigned int i = 0; i < synced->checkpoints; i++) {
+		checkpoint_encode(&synced->checkpoint[i], ret_bytes + at);
+		at += CHECKPOINT_BYTES;
+	}
+	return at;
+}
+
+/* What stands behind the history. */
+static int
+decode_tail(const unsigned char *bytes, size_t length,
+	    struct wire_synced *synced)
+{
+	if (length < SYNCED_TAIL)
+		return -EPROTO;
+	synced->wide_epoch = get64(bytes);
+	synced->checkpoints = get32(bytes + 8);
+	if (get32(bytes + 12) != 0 ||
+	    synced->checkpoints > METADATA_CHECKPOINTS ||
+	    length != SYNCED_TAIL +
+			      (size_t)synced->checkpoints * CHECKPOINT_BYTES ||
+	    synced->wide_epoch > synced->epoch)
+		return -EPROTO;
+	for (unsigned int i = 0; i < synced->checkpoints; i++) {
+		if (wire_decode_row(bytes + SYNCED_TAIL +
+					    (size_t)i * CHECKPOINT_BYTES,
+				    &synced->checkpoint[i]) < 0)
+			return -EPROTO;
+	}
+	return checkpoints_check(synced->checkpoint, synced->checkpoints) < 0
+		       ? -EPROTO
+		       : 0;
 }
 
 int
 wire_decode_synced(const unsigned char *bytes, size_t length,
 		   struct wire_synced *ret_synced)
 {
-	struct wire_synced synced;
+	static struct wire_synced synced;
 	long taken;
 
 	if (length < SYNCED_FIXED || length > WIRE_SYNCED_MAX)
@@ -310,7 +379,9 @@ wire_decode_synced(const unsigned char *bytes, size_t length,
 	memcpy(synced.disk_id, bytes + 8, WIRE_ID);
 	taken = history_decode(bytes + SYNCED_FIXED, length - SYNCED_FIXED,
 			       &synced.history);
-	if (taken < 0 || (size_t)taken != length - SYNCED_FIXED)
+	if (taken < 0 ||
+	    decode_tail(bytes + SYNCED_FIXED + taken,
+			length - SYNCED_FIXED - (size_t)taken, &synced) < 0)
 		return -EPROTO;
 	if (synced.history.count == 0 ||
 	    !is_history_of(&synced.history, synced.disk_id, synced.epoch))

@@ -48,7 +48,8 @@ test_a_cut_names_the_epoch_that_it_ends(void **state)
 	assert_int_equal(row->timeline, timeline());
 	assert_int_equal(row->epoch, epoch);
 	assert_false(row->confirmed);
-	assert_int_equal(checkpoints_check(&state_a), 0);
+	assert_int_equal(
+		checkpoints_check(state_a.checkpoint, state_a.checkpoints), 0);
 }
 
 static void
@@ -92,9 +93,11 @@ test_the_table_is_bounded_and_a_deleted_name_is_free_again(void **state)
 	assert_int_equal(checkpoint_delete(&state_a, "c7", &reason), 0);
 	assert_int_equal(checkpoint_delete(&state_a, "c7", &reason), -ENOENT);
 	assert_non_null(checkpoint_find(&state_a, "c255", &reason));
-	assert_int_equal(checkpoints_check(&state_a), 0);
+	assert_int_equal(
+		checkpoints_check(state_a.checkpoint, state_a.checkpoints), 0);
 	assert_int_equal(checkpoint_cut(&state_a, "c7", &reason), 0);
-	assert_int_equal(checkpoints_check(&state_a), 0);
+	assert_int_equal(
+		checkpoints_check(state_a.checkpoint, state_a.checkpoints), 0);
 }
 
 static void

@@ -6,6 +6,7 @@
 #include "tests/test.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/reason.h"
@@ -495,18 +496,20 @@ test_a_begin_survives_the_way_and_is_checked(void **state)
 				    .outcome = MEETING_EQUAL_WE_SOURCE,
 				    .timeline = 0xaa,
 				    .epoch = 17,
-				    .resume_copy = true },
+				    .incarnation = 99,
+				    .resume_copy = true,
+				    .clean = true },
 			  back;
 	static const struct {
 		unsigned int at;
 		unsigned char value;
 	} cases[] = {
-		{ 0, 0 },  /* no session */
-		{ 8, 0 },  /* refuse */
-		{ 8, 2 },  /* who begins is the source */
-		{ 8, 5 },  /* diverged */
-		{ 12, 2 }, /* flags */
-		{ 39, 1 }, /* reserved */
+		{ 0, 0 },     /* no session */
+		{ 8, 0 },     /* refuse */
+		{ 8, 2 },     /* who begins is the source */
+		{ 8, 5 },     /* diverged */
+		{ 12, 4 },    /* flags */
+		{ 39, 0x80 }, /* an incarnation at its end */
 	};
 	unsigned char bytes[WIRE_BEGIN_BYTES];
 
@@ -514,7 +517,8 @@ test_a_begin_survives_the_way_and_is_checked(void **state)
 	assert_int_equal(wire_encode_begin(&begin, bytes), WIRE_BEGIN_BYTES);
 	assert_int_equal(wire_decode_begin(bytes, sizeof(bytes), &back), 0);
 	assert_true(back.session == 3 && back.timeline == 0xaa &&
-		    back.epoch == 17 && back.resume_copy);
+		    back.epoch == 17 && back.resume_copy && back.clean &&
+		    back.incarnation == 99);
 	assert_int_equal(back.outcome, MEETING_EQUAL_WE_SOURCE);
 	assert_int_equal(wire_decode_begin(bytes, 39, &back), -EPROTO);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -526,9 +530,92 @@ test_a_begin_survives_the_way_and_is_checked(void **state)
 }
 
 static void
+test_regions_survive_the_way_and_are_checked(void **state)
+{
+	static const struct {
+		unsigned int at;
+		unsigned char value;
+	} cases[] = {
+		{ 0, 2 },		    /* flags */
+		{ 4, 2 },		    /* count */
+		{ 5, 1 },		    /* count */
+		{ 16, 0 },		    /* an empty range */
+		{ 15, 0x80 }, { 23, 0x80 }, /* beyond all disks */
+	};
+	const struct wire_region region = { 1ull << 40, 9 };
+	static struct wire_region back[WIRE_REGIONS_MAX];
+	unsigned char bytes[WIRE_REGIONS_HEAD + WIRE_REGION_BYTES];
+	bool last = false;
+
+	(void)state;
+	assert_int_equal(wire_encode_regions(&region, 1, true, bytes),
+			 sizeof(bytes));
+	assert_int_equal(wire_decode_regions(bytes, sizeof(bytes), back, &last),
+			 1);
+	assert_true(last && back[0].offset == 1ull << 40 &&
+		    back[0].length == 9);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		wire_encode_regions(&region, 1, true, bytes);
+		bytes[cases[i].at] = cases[i].value;
+		assert_int_equal(
+			wire_decode_regions(bytes, sizeof(bytes), back, &last),
+			-EPROTO);
+	}
+	assert_int_equal(wire_decode_regions(bytes, 7, back, &last), -EPROTO);
+	assert_int_equal(wire_encode_regions(NULL, 0, false, bytes), 8);
+	assert_int_equal(wire_decode_regions(bytes, 8, back, &last), 0);
+	assert_false(last);
+}
+
+static void
+test_a_checkpoint_survives_the_way_and_is_checked(void **state)
+{
+	static const struct {
+		unsigned int at;
+		unsigned char value;
+	} cases[] = {
+		{ 0, 0 },    { 0, 4 }, /* order */
+		{ 4, 1 },	       /* zero */
+		{ 8, 0 },	       /* a name that begins with its end */
+		{ 10, ' ' },	       /* no name has one */
+		{ 72, 0 },	       /* no timeline */
+		{ 88, 2 },	       /* flags */
+		{ 103, 1 },	       /* means nothing */
+	};
+	struct wire_checkpoint checkpoint = {
+		.order = WIRE_CONFIRM,
+		.row = { .name = "monday", .timeline = 7, .epoch = 12 },
+	};
+	unsigned char bytes[WIRE_CHECKPOINT_BYTES];
+	struct wire_checkpoint back;
+
+	(void)state;
+	wire_encode_checkpoint(&checkpoint, bytes);
+	assert_int_equal(wire_decode_checkpoint(bytes, sizeof(bytes), &back),
+			 0);
+	assert_int_equal(back.order, WIRE_CONFIRM);
+	assert_string_equal(back.row.name, "monday");
+	assert_true(back.row.timeline == 7 && back.row.epoch == 12);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		wire_encode_checkpoint(&checkpoint, bytes);
+		bytes[cases[i].at] = cases[i].value;
+		assert_int_equal(
+			wire_decode_checkpoint(bytes, sizeof(bytes), &back),
+			-EPROTO);
+	}
+	assert_int_equal(wire_decode_checkpoint(bytes, 103, &back), -EPROTO);
+	/* a cut may be without a name */
+	memset(checkpoint.row.name, 0, sizeof(checkpoint.row.name));
+	checkpoint.order = WIRE_CUT;
+	wire_encode_checkpoint(&checkpoint, bytes);
+	assert_int_equal(wire_decode_checkpoint(bytes, sizeof(bytes), &back),
+			 0);
+}
+
+static void
 test_a_synced_survives_the_way_and_is_checked(void **state)
 {
-	struct wire_synced synced, back;
+	static struct wire_synced synced, back;
 	unsigned char bytes[WIRE_SYNCED_MAX + 1];
 	size_t length;
 
@@ -538,8 +625,32 @@ test_a_synced_survives_the_way_and_is_checked(void **state)
 	memset(synced.disk_id, 7, WIRE_ID);
 	for (uint64_t i = 0; i < HISTORY_MAX + 3; i++)
 		history_append(&synced.history, i, 1 + i, 0);
+	synced.wide_epoch = 1999;
+	synced.checkpoints = METADATA_CHECKPOINTS;
+	for (unsigned int i = 0; i < METADATA_CHECKPOINTS; i++) {
+		struct metadata_checkpoint *row = &synced.checkpoint[i];
+
+		snprintf(row->name, sizeof(row->name), "day-%u", i);
+		row->timeline = 5;
+		row->epoch = i;
+		row->confirmed = i % 2;
+	}
 	length = wire_encode_synced(&synced, bytes);
 	assert_int_equal(wire_decode_synced(bytes, length, &back), 0);
+	assert_int_equal(back.wide_epoch, 1999);
+	assert_int_equal(back.checkpoints, METADATA_CHECKPOINTS);
+	for (unsigned int i = 0; i < METADATA_CHECKPOINTS; i++) {
+		assert_string_equal(back.checkpoint[i].name,
+				    synced.checkpoint[i].name);
+		assert_int_equal(back.checkpoint[i].epoch, i);
+		assert_int_equal(back.checkpoint[i].confirmed, i % 2);
+	}
+	bytes[length - 1] = 1; /* of a row, and means nothing */
+	assert_int_equal(wire_decode_synced(bytes, length, &back), -EPROTO);
+	bytes[length - 1] = 0;
+	bytes[length - 96] = ' '; /* no name has one */
+	assert_int_equal(wire_decode_synced(bytes, length, &back), -EPROTO);
+	bytes[length - 96] = 'd';
 	assert_true(back.epoch == 2000);
 	assert_memory_equal(back.disk_id, synced.disk_id, WIRE_ID);
 	assert_true(history_equal(&back.history, &synced.history));
@@ -591,6 +702,9 @@ main(void)
 		cmocka_unit_test(test_impossible_hellos_are_refused_in_words),
 		cmocka_unit_test(test_a_begin_survives_the_way_and_is_checked),
 		cmocka_unit_test(test_a_synced_survives_the_way_and_is_checked),
+		cmocka_unit_test(test_regions_survive_the_way_and_are_checked),
+		cmocka_unit_test(
+			test_a_checkpoint_survives_the_way_and_is_checked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,6 +59,26 @@ fuzz_synced(const unsigned char *data, size_t size)
 }
 
 static void
+fuzz_changes(const unsigned char *data, size_t size)
+{
+	static struct wire_region regions[WIRE_REGIONS_MAX];
+	static unsigned char bytes[WIRE_REGIONS_BYTES];
+	struct wire_checkpoint checkpoint;
+	bool last = false;
+	int count = wire_decode_regions(data, size, regions, &last);
+
+	if (count >= 0) {
+		assert(wire_encode_regions(regions, (unsigned int)count, last,
+					   bytes) == size);
+		assert(memcmp(bytes, data, size) == 0);
+	}
+	if (wire_decode_checkpoint(data, size, &checkpoint) == 0) {
+		wire_encode_checkpoint(&checkpoint, bytes);
+		assert(memcmp(bytes, data, size) == 0);
+	}
+}
+
+static void
 fuzz_small(const unsigned char *data, size_t size)
 {
 	struct wire_ack acks[WIRE_ACKS_MAX];
@@ -75,6 +95,7 @@ fuzz_small(const unsigned char *data, size_t size)
 		wire_encode_begin(&begin, bytes);
 		assert(memcmp(bytes, data, size) == 0);
 	}
+	fuzz_changes(data, size);
 	wire_decode_text(data, size, text);
 	assert(strlen(text) <= WIRE_TEXT_MAX);
 }
