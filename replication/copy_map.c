@@ -10,9 +10,15 @@
 #include <string.h>
 
 static uint64_t
-region_of(uint64_t offset)
+region_of(const struct copy_map *map, uint64_t offset)
 {
-	return offset / COPY_REGION;
+	return offset >> map->shift;
+}
+
+static uint64_t
+region_bytes(const struct copy_map *map)
+{
+	return 1ull << map->shift;
 }
 
 static bool
@@ -22,11 +28,14 @@ test(const struct copy_map *map, uint64_t region)
 }
 
 int
-copy_map_open(struct copy_map *map, uint64_t size)
+copy_map_open(struct copy_map *map, uint64_t size, uint32_t region)
 {
-	assert(size > 0);
+	assert(size > 0 && region > 0 && (region & (region - 1)) == 0);
+	if (region > COPY_REGION)
+		region = COPY_REGION;
 	map->size = size;
-	map->count = (size - 1) / COPY_REGION + 1;
+	map->shift = (unsigned int)__builtin_ctz(region);
+	map->count = ((size - 1) >> map->shift) + 1;
 	map->marked = 0;
 	map->words = calloc((map->count - 1) / 64 + 1, sizeof(*map->words));
 	return map->words == NULL ? -ENOMEM : 0;
@@ -80,33 +89,34 @@ void
 copy_map_mark(struct copy_map *map, uint64_t offset, uint64_t length)
 {
 	check_range(map, offset, length);
-	set_range(map, region_of(offset), region_of(offset + length - 1), true);
+	set_range(map, region_of(map, offset),
+		  region_of(map, offset + length - 1), true);
 }
 
 void
 copy_map_clear(struct copy_map *map, uint64_t offset, uint64_t length)
 {
 	check_range(map, offset, length);
-	assert(offset % COPY_REGION == 0 &&
-	       ((offset + length) % COPY_REGION == 0 ||
+	assert(offset % region_bytes(map) == 0 &&
+	       ((offset + length) % region_bytes(map) == 0 ||
 		offset + length == map->size));
-	set_range(map, region_of(offset), region_of(offset + length - 1),
-		  false);
+	set_range(map, region_of(map, offset),
+		  region_of(map, offset + length - 1), false);
 }
 
 bool
 copy_map_is_marked(const struct copy_map *map, uint64_t offset)
 {
 	assert(offset < map->size);
-	return test(map, region_of(offset));
+	return test(map, region_of(map, offset));
 }
 
 bool
 copy_map_covers(const struct copy_map *map, uint64_t offset, uint64_t length)
 {
 	check_range(map, offset, length);
-	for (uint64_t region = region_of(offset);
-	     region <= region_of(offset + length - 1); region++) {
+	for (uint64_t region = region_of(map, offset);
+	     region <= region_of(map, offset + length - 1); region++) {
 		if (!test(map, region))
 			return false;
 	}
@@ -116,7 +126,7 @@ copy_map_covers(const struct copy_map *map, uint64_t offset, uint64_t length)
 uint64_t
 copy_map_next(const struct copy_map *map, uint64_t from)
 {
-	uint64_t region = region_of(from);
+	uint64_t region = region_of(map, from);
 
 	if (map->marked == 0 || from >= map->size)
 		return map->size;
@@ -125,7 +135,7 @@ copy_map_next(const struct copy_map *map, uint64_t from)
 
 		if (word != 0) {
 			region += (uint64_t)__builtin_ctzll(word);
-			return region * COPY_REGION;
+			return region << map->shift;
 		}
 		region = (region / 64 + 1) * 64;
 	}
@@ -138,8 +148,8 @@ copy_map_run(const struct copy_map *map, uint64_t offset, uint64_t max)
 	uint64_t end = offset;
 
 	while (end < map->size && end - offset < max &&
-	       test(map, region_of(end)))
-		end = (region_of(end) + 1) * COPY_REGION;
+	       test(map, region_of(map, end)))
+		end = (region_of(map, end) + 1) << map->shift;
 	if (end > map->size)
 		end = map->size;
 	return end - offset < max ? end - offset : max;
@@ -148,10 +158,10 @@ copy_map_run(const struct copy_map *map, uint64_t offset, uint64_t max)
 uint64_t
 copy_map_bytes(const struct copy_map *map)
 {
-	uint64_t bytes = map->marked * COPY_REGION;
-	uint64_t last = map->size % COPY_REGION;
+	uint64_t bytes = map->marked << map->shift;
+	uint64_t last = map->size % region_bytes(map);
 
 	if (last != 0 && test(map, map->count - 1))
-		bytes -= COPY_REGION - last;
+		bytes -= region_bytes(map) - last;
 	return bytes;
 }

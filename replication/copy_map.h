@@ -13,17 +13,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define COPY_REGION (64u << 10) /* bytes */
+#define COPY_REGION (64u << 10) /* bytes, at most */
 
 struct copy_map {
-	uint64_t size;	 /* bytes, of the disk */
-	uint64_t count;	 /* regions */
-	uint64_t marked; /* of them */
-	uint64_t *words; /* owned */
+	uint64_t size;	    /* bytes, of the disk */
+	unsigned int shift; /* a region has 1 << shift bytes */
+	uint64_t count;	    /* regions */
+	uint64_t marked;    /* of them */
+	uint64_t *words;    /* owned */
 };
 
-/* All unmarked.  0 or -ENOMEM. */
-int copy_map_open(struct copy_map *map, uint64_t size);
+/* All unmarked.  `region` is a power of two; above COPY_REGION that is taken.
+ * 0 or -ENOMEM. */
+int copy_map_open(struct copy_map *map, uint64_t size, uint32_t region);
 void copy_map_close(struct copy_map *map); /* closed ones too */
 
 void copy_map_mark_all(struct copy_map *map);
@@ -31,8 +33,7 @@ void copy_map_clear_all(struct copy_map *map);
 
 /* Every region that [offset, offset + length) touches. */
 void copy_map_mark(struct copy_map *map, uint64_t offset, uint64_t length);
-/* Whole regions: offset is a multiple of COPY_REGION, the end is one or the
- * disk's. */
+/* Whole regions: offset is a multiple of one, the end is one or the disk's. */
 void copy_map_clear(struct copy_map *map, uint64_t offset, uint64_t length);
 
 bool copy_map_is_marked(const struct copy_map *map, uint64_t offset);

@@ -290,8 +290,10 @@ replica_poke(struct replica *replica)
 void
 replica_fail(struct replica *replica, int error)
 {
-	if (replica->state == REPLICA_FAILED)
+	if (replica->state == REPLICA_FAILED) {
+		replica_poke(replica);
 		return;
+	}
 	replica->opening = false;
 	replica->stepping = false; /* what is under way is waited for no more */
 	replica->after_step = NULL;
@@ -305,8 +307,6 @@ replica_fail(struct replica *replica, int error)
 			  strerror(-error));
 	mirror_fail_all(replica, -EIO);
 	apply_drop(replica);
-	if (replica->left)
-		replica_stop_failed(replica);
 	replica_poke(replica);
 }
 
@@ -347,6 +347,8 @@ spoiled(struct replica *replica)
 {
 	replica->spoil = false;
 	replica->copying = false;
+	tracker_distrust(&replica->tracker);
+	replica->settle = true;
 	apply_spoiled(replica);
 	if (replica_is_primary(replica))
 		replica_explain(replica,
@@ -375,6 +377,8 @@ on_advance(struct task *task)
 {
 	struct replica *replica = container_of(task, struct replica, advance);
 
+	if (replica->left)
+		replica_advance_end(replica);
 	if (replica->stepping || replica->left)
 		return;
 	if (replica->state != REPLICA_FAILED) {
@@ -618,6 +622,8 @@ open_parts(struct replica *replica)
 	if (r == 0)
 		r = resync_open(replica);
 	if (r == 0)
+		r = union_open(replica);
+	if (r == 0)
 		r = verify_open(replica);
 	return r;
 }
@@ -712,6 +718,7 @@ replica_close(struct replica *replica)
 	apply_close(replica);
 	if (replica->metadata != NULL) {
 		resync_close(replica);
+		union_close(replica);
 		metadata_close(replica->metadata);
 		tracker_close(&replica->tracker);
 	}

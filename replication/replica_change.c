@@ -416,12 +416,17 @@ stopped(void *owner)
 {
 	struct replica *replica = owner;
 
+	if (replica->ended)
+		return;
+	replica->ended = true;
 	td_complete_request(replica->leave_treq, replica->leave_error);
 }
 
 void
-replica_stop_failed(struct replica *replica)
+replica_advance_end(struct replica *replica)
 {
+	if (replica->state != REPLICA_FAILED || replica->io.pending > 0)
+		return;
 	replica->leave_error = -EIO;
 	stopped(replica);
 }
@@ -432,10 +437,9 @@ leave_done(struct replica *replica)
 	replica->left = true; /* first: nothing may follow, no M3 either */
 	end(replica, CHANGE_LEAVE);
 	link_stop(replica->link);
-	if (replica->state == REPLICA_FAILED)
-		stopped(replica);
-	else
+	if (replica->state != REPLICA_FAILED)
 		replica_tracking_stop(replica, stopped);
+	replica_poke(replica);
 }
 
 static void

@@ -324,20 +324,73 @@ begin_as_source(struct replica *replica)
 		.outcome = replica->decision.outcome,
 		.timeline = replica->decision.timeline,
 		.epoch = replica->decision.epoch,
+		.incarnation =
+			replica_peer(replica, replica->peer_id)->incarnation,
 		.resume_copy = replica->resume_copy,
+		.clean = replica->resync.map.marked == 0,
 	};
 
-	if (replica->meeting)
-		link_begin(replica->link, &begin);
+	if (!replica->meeting)
+		return;
+	replica->resync.regions_due = true;
+	link_begin(replica->link, &begin);
 }
 
 static void
 note_peer(struct replica *replica)
 {
 	const struct wire_hello *peer = &replica->peer_hello;
+	struct metadata_peer *row = replica_peer(replica, peer->replica_id);
 
-	replica_peer(replica, peer->replica_id)->incarnation =
-		peer->incarnation;
+	if (row->incarnation < peer->incarnation)
+		row->incarnation = peer->incarnation;
+}
+
+/* H0: its metadata are older than what is known of it. */
+static bool
+is_rolled_back(const struct replica *replica, const struct wire_hello *peer)
+{
+	const struct metadata_peer *row =
+		replica_find_peer(replica, peer->replica_id);
+
+	return row != NULL && peer->incarnation < row->incarnation;
+}
+
+/* What we bring to the union as the source. */
+static enum union_part
+source_part(struct replica *replica)
+{
+	const struct wire_hello *peer = &replica->peer_hello;
+
+	replica->resume_copy = false;
+	if (peer->history.count == 0)
+		return UNION_ALL; /* H1 */
+	if (is_rolled_back(replica, peer)) {
+		log_warn("replica",
+			 "the metadata of %s are older than what is known of "
+			 "them, so they were rolled back: all of the disk is "
+			 "copied to it",
+			 peer->name);
+		return UNION_ALL;
+	}
+	replica->resume_copy = resync_can_resume(replica);
+	return replica->resume_copy ? UNION_SUSPECTS : UNION_SINCE;
+}
+
+/* Our part is known; what the meeting asks for becomes durable. */
+static void
+prepare_as_source(struct replica *replica)
+{
+	if (!replica->meeting)
+		return;
+	note_peer(replica);
+	if (is_equal(&replica->decision)) {
+		/* H2: it waits for the peer from now on. */
+		replica_peer(replica, replica->peer_id)->may_be_synced = true;
+		replica_durable(replica)->active = true;
+		replica_durable(replica)->role = METADATA_PRIMARY;
+	}
+	replica_step(replica, begin_as_source);
 }
 
 static void
@@ -369,15 +422,8 @@ on_meet(struct link *link, const struct wire_hello *peer)
 	replica_arbiter_void(replica);
 	if (!we_are_source(&replica->decision))
 		return;
-	replica->resume_copy = resync_can_resume(replica);
-	note_peer(replica);
-	if (is_equal(&replica->decision)) {
-		/* H2: it waits for the peer from now on. */
-		replica_peer(replica, peer->replica_id)->may_be_synced = true;
-		replica_durable(replica)->active = true;
-		replica_durable(replica)->role = METADATA_PRIMARY;
-	}
-	replica_step(replica, begin_as_source);
+	union_scan(replica, source_part(replica), replica->decision.epoch,
+		   prepare_as_source);
 }
 
 /* --- target: the source began --- */
@@ -389,11 +435,27 @@ accept_as_target(struct replica *replica)
 		link_accept(replica->link);
 }
 
+/* H6: not consistent, unless there is nothing to copy. */
+static void
+prepare_as_target(struct replica *replica)
+{
+	if (!replica->meeting)
+		return;
+	note_peer(replica);
+	if (!replica->clean || replica->resync.map.marked > 0) {
+		replica->copying = true;
+		replica_durable(replica)->consistent = false;
+	}
+	replica_durable(replica)->role = METADATA_SECONDARY;
+	replica_step(replica, accept_as_target);
+}
+
 static void
 on_begin(struct link *link, const struct wire_begin *begin)
 {
 	struct replica *replica = link_owner(link);
 	const struct meeting *ours = &replica->decision;
+	enum union_part part = UNION_SINCE;
 	struct reason reason = { "" };
 
 	if (!replica->meeting || replica->stepping || we_are_source(ours) ||
@@ -408,11 +470,15 @@ on_begin(struct link *link, const struct wire_begin *begin)
 		link_refuse(link, &reason);
 		return;
 	}
-	note_peer(replica);
-	replica->copying = true;
-	replica_durable(replica)->consistent = false; /* H6 */
-	replica_durable(replica)->role = METADATA_SECONDARY;
-	replica_step(replica, accept_as_target);
+	replica->remembered = begin->incarnation;
+	replica->clean = begin->clean && is_equal(ours);
+	replica->resync.regions_due = false;
+	if (replica_durable(replica)->history.count == 0)
+		part = UNION_NOTHING;
+	else if (begin->resume_copy)
+		part = UNION_SUSPECTS;
+	copy_map_clear_all(&replica->resync.map);
+	union_scan(replica, part, ours->epoch, prepare_as_target);
 }
 
 /* --- the session stands --- */
@@ -427,7 +493,7 @@ serve_as_source(struct replica *replica)
 	replica->meeting = false;
 	replica_set_state(replica, equal ? REPLICA_PAIRED : REPLICA_RESYNC,
 			  "the peer is being copied to");
-	resync_begin(replica, replica->resume_copy);
+	resync_begin(replica);
 	mirror_resend(replica);
 	mirror_release(replica);
 	replica_poke(replica);
@@ -449,6 +515,8 @@ on_up(struct link *link)
 		replica->meeting = false;
 		replica_set_state(replica, REPLICA_TARGET,
 				  "this replica is being copied to");
+		replica->part.send_at = 0;
+		union_send(replica);
 		return;
 	}
 	if (durable->active && durable->role == METADATA_PRIMARY) {
@@ -458,118 +526,6 @@ on_up(struct link *link)
 	durable->active = true; /* H10 */
 	durable->role = METADATA_PRIMARY;
 	replica_step(replica, serve_as_source);
-}
-
-/* --- it is accepted (M2), or handed over (M6) --- */
-
-static void
-take_over(struct replica *replica)
-{
-	struct apply_slot *slot = replica->accepting;
-
-	replica->accepting = NULL;
-	replica->copying = false;
-	apply_accepted(slot, 0);
-	link_set_calling(replica->link, true);
-	if (slot->meeting != replica->meetings) {
-		/* Ours is the disk, and the peer is gone already. */
-		replica_set_state(replica, REPLICA_LOST, "the peer is lost");
-		return;
-	}
-	replica->in_sync = true;
-	replica->arbiter.listed = true; /* M6 needs both to be */
-	replica_set_state(replica, REPLICA_PAIRED, "%s", "");
-	resync_begin_equal(replica);
-	log_info("replica", "the peer handed the disk over: primary now");
-}
-
-static void
-follow(struct replica *replica)
-{
-	struct apply_slot *slot = replica->accepting;
-
-	replica->accepting = NULL;
-	td_set_size(replica->driver,
-		    replica_durable(replica)->size >> SECTOR_SHIFT);
-	if (slot->meeting == replica->meetings) {
-		replica_set_state(replica, REPLICA_SYNCED, "%s", "");
-		log_info("replica", "in sync with the primary");
-	}
-	apply_accepted(slot, 0);
-}
-
-/* What the source has become, we are in one step. */
-static void
-accept_synced(struct replica *replica, const struct wire_synced *synced)
-{
-	struct metadata_state *durable = replica_durable(replica);
-
-	durable->history = synced->history;
-	durable->epoch = synced->epoch;
-	memcpy(durable->disk_id, synced->disk_id, METADATA_ID);
-	durable->size = replica->peer_hello.size;
-	durable->consistent = true;
-	durable->active = false;
-	durable->outdated = false;
-	durable->primary_last = false;
-	/* All was copied, with the source's stamps. */
-	durable->map.unknown_epoch = 0;
-	durable->map.wide_epoch = synced->epoch;
-	tracker_absolve(&replica->tracker);
-	for (int i = 0; i < METADATA_PEERS; i++)
-		durable->peer[i].may_be_synced = false;
-}
-
-static void
-accept_handover(struct replica *replica)
-{
-	struct metadata_state *durable = replica_durable(replica);
-
-	durable->active = true;
-	durable->primary_last = true;
-	durable->role = METADATA_PRIMARY;
-	replica_peer(replica, replica->peer_id)->may_be_synced = true;
-}
-
-void
-replica_accept(struct apply_slot *slot)
-{
-	struct replica *replica = slot->replica;
-
-	assert(replica->accepting == NULL);
-	replica->accepting = slot;
-	replica_poke(replica);
-}
-
-void
-replica_advance_accept(struct replica *replica)
-{
-	static struct wire_synced synced;
-	struct apply_slot *slot = replica->accepting;
-	int r = 0;
-
-	if (slot->meeting != replica->meetings || replica->spoil) {
-		r = -ECANCELED; /* H0: of another session, or not ours to keep
-				 */
-	} else if (slot->header.type == WIRE_HANDOVER) {
-		accept_handover(replica);
-		replica_step(replica, take_over);
-		return;
-	} else {
-		r = wire_decode_synced(slot->payload, slot->header.length,
-				       &synced);
-	}
-	if (r == 0 && (synced.history.count == 0 || is_null_id(synced.disk_id)))
-		r = -EPROTO;
-	if (r == 0)
-		r = resync_resize(replica, replica->peer_hello.size);
-	if (r < 0) {
-		replica->accepting = NULL;
-		apply_accepted(slot, r);
-		return;
-	}
-	accept_synced(replica, &synced);
-	replica_step(replica, follow);
 }
 
 /* --- the end --- */
@@ -668,7 +624,10 @@ on_goodbye(struct link *link, const struct reason *reason)
 static void
 on_message(struct link *link, const struct wire_header *header, void *payload)
 {
-	apply_message(link_owner(link), header, payload);
+	if (header->type == WIRE_REGIONS)
+		union_message(link_owner(link), header, payload);
+	else
+		apply_message(link_owner(link), header, payload);
 }
 
 static void

@@ -5,9 +5,11 @@
  *
  *   replica.c          opening, closing, states, durable steps
  *   replica_meeting.c  what the link tells: meetings, losses
+ *   replica_accept.c   M2, M6: what a target becomes
  *   replica_change.c   what the operator orders: promote, demote, leave
  *   replica_arbiter.c  who may go on alone
  *   replica_tracking.c what may be otherwise on the peer (M0, M4, C1)
+ *   replica_union.c    what is to be copied (H6)
  *   replica_status.c   what people and tools are told
  *   mirror.c           a primary's requests, here and on the peer
  *   mirror_state.c     the same as a whole: what is proven, what is under way
@@ -146,7 +148,9 @@ struct resync_copy {
 
 struct resync {
 	struct copy_map map;
-	bool map_valid; /* marks are kept up for the peer below (H8) */
+	bool map_valid;	  /* writes that no peer gets are marked */
+	bool map_whole;	  /* what is not marked the peer below has (H8) */
+	bool regions_due; /* the target has not named all of its part (H6) */
 	unsigned char map_peer[METADATA_ID];
 	uint64_t map_incarnation; /* the peer's */
 
@@ -175,6 +179,28 @@ struct resync {
 	uint64_t copied_bytes, zeroed_bytes; /* in this life, for the status */
 	uint64_t equal_bytes;		     /* the same: by digest */
 	uint64_t begun_ns;
+};
+
+/* --- the union (H6) --- */
+
+/* What one side contributes to the union (H6). */
+enum union_part {
+	UNION_ALL,	/* the whole disk */
+	UNION_SUSPECTS, /* what else was marked before still counts (H8) */
+	UNION_SINCE,	/* stamped above `since`, or suspect */
+	UNION_NOTHING,
+};
+
+struct replica_union {
+	struct task scan;
+	enum union_part what;
+	uint64_t since, at;
+	void (*then)(struct replica *replica);
+	struct link_send send;
+	bool sending, sent; /* target: a message is on its way; the last was */
+	uint64_t send_at;
+	struct wire_region *regions; /* owned: WIRE_REGIONS_MAX */
+	unsigned char *bytes;	     /* owned: WIRE_REGIONS_BYTES */
 };
 
 /* --- apply: a target's messages --- */
@@ -301,6 +327,8 @@ struct replica {
 	struct wire_hello peer_hello; /* of the last meeting */
 	struct meeting decision;
 	bool resume_copy;
+	bool clean;	     /* target: the source knows of nothing to copy */
+	uint64_t remembered; /* of our incarnation, by the source */
 	bool copying;	/* target: what was copied in this life is there (H8) */
 	bool discard;	/* the operator gave this side up (H4) */
 	bool diverged;	/* the last meeting ended so */
@@ -329,12 +357,14 @@ struct replica {
 	struct reason change_error; /* of the last change; may be "" */
 	td_request_t leave_treq;
 	int leave_error;
-	bool left; /* the link has stopped for good */
+	bool left;  /* the link has stopped for good */
+	bool ended; /* leave_treq is completed */
 
 	bool spoil; /* F2, F3: to be marked not consistent */
 
 	struct digester digester;
 	struct list_head compares; /* under way */
+	struct replica_union part;
 	struct mirror mirror;
 	struct resync resync;
 	struct apply apply;
@@ -406,6 +436,21 @@ void replica_doubt(struct replica *replica);
 /* Make it durable; called by the advance. */
 void replica_settle(struct replica *replica);
 
+/* --- replica_union.c --- */
+
+int union_open(struct replica *replica);
+void union_close(struct replica *replica);
+/* Mark our part in resync.map, in slices; a step (P1), `then` from the loop. */
+void union_scan(struct replica *replica, enum union_part part, uint64_t since,
+		void (*then)(struct replica *));
+/* The map is kept for the peer of the meeting. */
+void union_is_for(struct replica *replica);
+/* Target: name what is marked. */
+void union_send(struct replica *replica);
+/* Source: what the target names.  Takes the payload. */
+void union_message(struct replica *replica, const struct wire_header *header,
+		   void *payload);
+
 /* --- replica_meeting.c --- */
 
 extern const struct link_events replica_link_events;
@@ -417,6 +462,9 @@ void replica_break(struct replica *replica, const char *format, ...)
 void replica_go_solo(struct replica *replica);
 /* C2: on its own timeline, with the arbiter's word. */
 void replica_serve_alone(struct replica *replica);
+
+/* --- replica_accept.c --- */
+
 /* M2, M6: all before SYNCED or HANDOVER is durable here.  Ends with
  * apply_accepted(), perhaps later. */
 void replica_accept(struct apply_slot *slot);
@@ -427,8 +475,8 @@ void replica_advance_accept(struct replica *replica);
 void replica_change_init(struct replica *replica);
 void replica_change_done(struct replica *replica);
 void replica_advance_change(struct replica *replica);
-/* The last step of the end failed. */
-void replica_stop_failed(struct replica *replica);
+/* It has left: whether the last step failed. */
+void replica_advance_end(struct replica *replica);
 /* "promote", …; "" for none. */
 const char *replica_change_name(enum replica_change change);
 
@@ -487,8 +535,9 @@ int resync_resize(struct replica *replica, uint64_t size);
 void resync_close(struct replica *replica);
 /* Whether what the peer of the meeting got before still counts (H8). */
 bool resync_can_resume(const struct replica *replica);
-/* The session stands and we are the source; `resume`: only what is marked. */
-void resync_begin(struct replica *replica, bool resume);
+/* The session stands and we are the source: copy what is marked, and what the
+ * target is about to name. */
+void resync_begin(struct replica *replica);
 /* The same, and the peer is in sync (M6). */
 void resync_begin_equal(struct replica *replica);
 /* The session is over, or we are to stop. */

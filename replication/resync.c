@@ -110,8 +110,12 @@ static void
 scout(struct replica *replica, uint64_t offset)
 {
 	struct resync *resync = &replica->resync;
-	uint64_t length = resync->map.size - offset;
+	uint64_t length;
 
+	/* The window's parts are COPY_REGIONs of the disk: alike() counts on
+	 * it. */
+	offset -= offset % COPY_REGION;
+	length = resync->map.size - offset;
 	if (length > RESYNC_SCOUT_BYTES)
 		length = RESYNC_SCOUT_BYTES;
 	resync->scout_offset = offset;
@@ -297,8 +301,8 @@ alike(const struct resync *resync, uint64_t offset, uint64_t max)
 
 	while (end - offset < max && end < resync->map.size &&
 	       scouted(resync, end) && is_zero_region(resync, end) == zero)
-		end += COPY_REGION;
-	return end - offset;
+		end = (end / COPY_REGION + 1) * COPY_REGION;
+	return end - offset < max ? end - offset : max;
 }
 
 static void
@@ -358,8 +362,8 @@ pump(struct replica *replica)
 {
 	struct resync *resync = &replica->resync;
 
-	if (!resync->running || timer_is_set(&resync->pause) ||
-	    !replica_in_session(replica))
+	if (!resync->running || resync->regions_due ||
+	    timer_is_set(&resync->pause) || !replica_in_session(replica))
 		return;
 	for (int i = 0; i < RESYNC_COPIES; i++) {
 		struct resync_copy *copy = &resync->copy[i];
@@ -469,7 +473,7 @@ resync_can_resume(const struct replica *replica)
 	const struct resync *resync = &replica->resync;
 	const struct wire_hello *peer = &replica->peer_hello;
 
-	return resync->map_valid && (peer->flags & WIRE_COPYING) &&
+	return resync->map_whole && (peer->flags & WIRE_COPYING) &&
 	       peer->incarnation == resync->map_incarnation &&
 	       memcmp(peer->replica_id, resync->map_peer, METADATA_ID) == 0;
 }
@@ -479,9 +483,6 @@ begin(struct replica *replica)
 {
 	struct resync *resync = &replica->resync;
 
-	resync->map_valid = true;
-	memcpy(resync->map_peer, replica->peer_hello.replica_id, METADATA_ID);
-	resync->map_incarnation = replica->peer_hello.incarnation;
 	resync->scout_length = 0;
 	resync->cursor = 0;
 	resync->running = true;
@@ -494,22 +495,20 @@ begin(struct replica *replica)
 }
 
 void
-resync_begin(struct replica *replica, bool resume)
+resync_begin(struct replica *replica)
 {
-	if (!resume)
-		copy_map_mark_all(&replica->resync.map);
 	replica->resync.offered = false;
 	begin(replica);
-	log_info("replica", "copying %llu of %llu MiB to the peer",
-		 (unsigned long long)(replica->resync.total_bytes >> 20),
-		 (unsigned long long)(replica->resync.map.size >> 20));
 }
 
 void
 resync_begin_equal(struct replica *replica)
 {
 	copy_map_clear_all(&replica->resync.map);
+	union_is_for(replica);
+	replica->resync.map_whole = true;
 	replica->resync.offered = true;
+	replica->resync.regions_due = false;
 	begin(replica);
 }
 
@@ -533,6 +532,7 @@ void
 resync_forget(struct replica *replica)
 {
 	replica->resync.map_valid = false;
+	replica->resync.map_whole = false;
 }
 
 bool
@@ -552,7 +552,8 @@ resync_is_idle(const struct replica *replica)
 bool
 resync_is_complete(const struct replica *replica)
 {
-	return replica->resync.map.marked == 0 && resync_is_idle(replica);
+	return replica->resync.map.marked == 0 &&
+	       !replica->resync.regions_due && resync_is_idle(replica);
 }
 
 uint64_t
@@ -594,11 +595,16 @@ send_synced(struct replica *replica)
 {
 	const struct metadata_state *durable = replica_durable(replica);
 	struct resync *resync = &replica->resync;
-	struct wire_synced synced = { .epoch = durable->epoch };
+	static struct wire_synced synced;
 	size_t length;
 
+	synced.epoch = durable->epoch;
 	memcpy(synced.disk_id, durable->disk_id, METADATA_ID);
 	synced.history = durable->history;
+	synced.wide_epoch = durable->map.wide_epoch;
+	synced.checkpoints = durable->checkpoints;
+	memcpy(synced.checkpoint, durable->checkpoint,
+	       sizeof(synced.checkpoint));
 	length = wire_encode_synced(&synced, resync->synced_bytes);
 	resync->offered = true;
 	resync->synced_send = (struct link_send){
@@ -611,13 +617,30 @@ send_synced(struct replica *replica)
 	link_send(replica->link, &resync->synced_send);
 }
 
+/* The peer has what we have (M2, H6). */
+static void
+absolve(struct replica *replica)
+{
+	bool all = replica_durable(replica)->map.suspect_all;
+
+	if (!tracker_has_suspects(&replica->tracker))
+		return;
+	tracker_absolve(&replica->tracker);
+	if (all)
+		replica_step(replica, NULL);
+}
+
 void
 resync_advance(struct replica *replica)
 {
 	struct resync *resync = &replica->resync;
 
-	if (!resync->running || resync->offered ||
-	    !replica_in_session(replica) || !resync_is_complete(replica))
+	if (!resync->running || !replica_in_session(replica) ||
+	    !resync_is_complete(replica))
+		return;
+	if (replica->in_sync)
+		absolve(replica);
+	if (resync->offered)
 		return;
 	if (replica->state == REPLICA_RESYNC) {
 		/* From now on W4 waits for the peer; then it may believe. */
@@ -654,7 +677,8 @@ resync_open(struct replica *replica)
 		if (copy->buffer == NULL)
 			return -ENOMEM;
 	}
-	return copy_map_open(&resync->map, replica_durable(replica)->size);
+	return copy_map_open(&resync->map, replica_durable(replica)->size,
+			     1u << replica->tracker.map.shift);
 }
 
 int
@@ -664,9 +688,10 @@ resync_resize(struct replica *replica, uint64_t size)
 
 	if (size == resync->map.size)
 		return 0;
-	resync->map_valid = false;
+	resync_forget(replica);
 	copy_map_close(&resync->map);
-	return copy_map_open(&resync->map, size);
+	return copy_map_open(&resync->map, size,
+			     1u << replica->tracker.map.shift);
 }
 
 void

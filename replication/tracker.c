@@ -362,6 +362,20 @@ suspect_leaving(struct tracker *tracker)
 				  intent_length(intent, extent->number));
 }
 
+void
+tracker_distrust(struct tracker *tracker)
+{
+	const struct intent *intent = &tracker->intent;
+	const struct intent_extent *extent;
+
+	tracker->distrust = true;
+	list_for_each_entry (extent, &intent->lru, entry)
+		dirty_map_suspect(&tracker->map,
+				  intent_offset(intent, extent->number),
+				  intent_length(intent, extent->number));
+	intent_stay(&tracker->intent);
+}
+
 static void
 on_image_flushed(struct image_op *op, int error)
 {

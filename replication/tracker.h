@@ -204,6 +204,10 @@ tracker_suspect(struct tracker *tracker, uint64_t offset, uint64_t length)
 void tracker_copied(struct tracker *tracker, uint64_t offset, uint64_t length,
 		    uint64_t epoch);
 
+/* F3: a flush of the image failed, so what the log holds may be lost, and what
+ * leaves it from now on. */
+void tracker_distrust(struct tracker *tracker);
+
 /* Every region counts as changed in `epoch` (M5 with --force); in memory, the
  * caller makes it durable. */
 void tracker_forget(struct tracker *tracker, uint64_t epoch);

@@ -62,7 +62,7 @@ test_a_new_map_lacks_nothing_and_all_is_all(void **state)
 	struct copy_map map;
 
 	(void)state;
-	assert_int_equal(copy_map_open(&map, SIZE), 0);
+	assert_int_equal(copy_map_open(&map, SIZE, COPY_REGION), 0);
 	assert_same(&map, &flags);
 	copy_map_mark_all(&map);
 	memset(flags.marked, true, sizeof(flags.marked));
@@ -82,7 +82,7 @@ test_a_byte_marks_its_region_and_only_that(void **state)
 	struct copy_map map;
 
 	(void)state;
-	assert_int_equal(copy_map_open(&map, SIZE), 0);
+	assert_int_equal(copy_map_open(&map, SIZE, COPY_REGION), 0);
 	copy_map_mark(&map, start_of(64) - 1, 1);
 	copy_map_mark(&map, start_of(70), 1);
 	copy_map_mark(&map, SIZE - 1, 1);
@@ -104,7 +104,7 @@ test_any_marks_and_clears_count_right(void **state)
 	unsigned int seed = 1;
 
 	(void)state;
-	assert_int_equal(copy_map_open(&map, SIZE), 0);
+	assert_int_equal(copy_map_open(&map, SIZE, COPY_REGION), 0);
 	for (int i = 0; i < 2000; i++) {
 		uint64_t first = (uint64_t)rand_r(&seed) % REGIONS;
 		uint64_t last = first + (uint64_t)rand_r(&seed) % 12;
@@ -133,7 +133,7 @@ test_a_run_is_no_longer_than_asked_for(void **state)
 	struct copy_map map;
 
 	(void)state;
-	assert_int_equal(copy_map_open(&map, SIZE), 0);
+	assert_int_equal(copy_map_open(&map, SIZE, COPY_REGION), 0);
 	copy_map_mark_all(&map);
 	assert_int_equal(copy_map_run(&map, 0, 100), 100);
 	assert_int_equal(copy_map_run(&map, start_of(3) + 7, COPY_REGION),

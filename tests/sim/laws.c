@@ -159,13 +159,24 @@ laws_of_queues(struct node *node)
 	at_most(node, "messages under way", replica->link->sent_count,
 		LINK_WINDOW_MAX);
 	at_most(node, "messages to send", length(&replica->link->waiting),
-		MIRROR_PIECES + RESYNC_COPIES + 2);
+		MIRROR_PIECES + RESYNC_COPIES + 3);
 	at_most(node, "acknowledgements", replica->link->acks_count,
 		LINK_ACKS_MAX);
 	at_most(node, "operations", length(&node->operations),
 		MIRROR_REQUESTS + VBD_DEPTH + APPLY_SLOTS + RESYNC_COPIES + 3);
 	at_most(node, "requests of its guest", vbd_pending(node->vbd),
 		SIM_OUTSTANDING);
+}
+
+/* No message is left to be done, or to be heard of: one that waits for its
+ * write intents is in no disk and on no network. */
+bool
+laws_see_rest(const struct node *node)
+{
+	const struct replica *replica = node_replica(node);
+
+	return replica == NULL || (list_empty(&replica->apply.unfinished) &&
+				   list_empty(&replica->mirror.pieces));
 }
 
 void

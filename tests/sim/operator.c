@@ -45,7 +45,7 @@ pair_is_idle(void)
 		struct node *node = &sim->node[i];
 
 		if (!node_is_live(node) || node->outstanding > 0 ||
-		    !list_empty(&node->operations))
+		    !list_empty(&node->operations) || !laws_see_rest(node))
 			return false;
 	}
 	return net_is_idle(&sim->net);

@@ -361,6 +361,7 @@ void laws_of_state(const struct node *node,
 void laws_of_queues(struct node *node); /* A11 */
 /* Everything is in sync and idle: what was borrowed is back. */
 void laws_of_rest(struct node *node);
+bool laws_see_rest(const struct node *node);
 /* What a verification found was made up by a read. */
 void laws_of_verify(struct node *node);
 

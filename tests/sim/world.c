@@ -299,7 +299,7 @@ describe(const struct node *node, char *ret_name, size_t length)
 		"remus:role=%s,listen=sim://%s,listen=alt://%s,peer=sim://%s,"
 		"peer=alt://%s,ack=%s,%s%s%sarbiter=%s,meta=%s,ping-ms=200,"
 		"dead-ms=%llu,grace-ms=%llu,connect-ms=100,ack-limit-ms=4000,"
-		"retry-ms=500|sim:%s",
+		"retry-ms=500,region=4K,extent=64K|sim:%s",
 		node->role == METADATA_PRIMARY ? "primary" : "secondary",
 		node->address, node->address, peer, peer, sim->ack,
 		sim->on_loss != NULL ? "on-peer-loss=" : "",
