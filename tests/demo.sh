@@ -55,10 +55,17 @@ fi
 export PATH=$BUILD:$PATH TAPDISK_RUN_DIR=$run_dir
 port_a=$(free_port) port_b=$(free_port)
 
+# Over RDMA where a device of this machine answers; DEMO_OVER=tcp: not even then.
+scheme=tcp host=127.0.0.1 more=()
+if [ "${DEMO_OVER:-}" != tcp ] && address=$(rdma_address); then
+    # a network, and no key: good for a demo
+    scheme=rdma host=$address more=(--insecure-network)
+fi
+
 # start_replica NAME ROLE PORT PEER-PORT
 start_replica() {
-    local words=(--role "$2" --listen "tcp://127.0.0.1:$3"
-        --peer "tcp://127.0.0.1:$4")
+    local words=(--role "$2" --listen "$scheme://$host:$3"
+        --peer "$scheme://$host:$4" "${more[@]}")
     printf '   $ tapdisk --name %s --nbd unix:%s.sock %s \\\n' \
         "$1" "$1" "${words[*]:0:2}"
     printf '         %s aio:%s.img &\n' "${words[*]:2}" "$1"

@@ -118,6 +118,34 @@ free_port() {
 print(s.getsockname()[1])'
 }
 
+# rdma_address: an address of this host whose RDMA device answers when it is
+# called there; fails if there is none.
+rdma_address() {
+    local device address port server
+    for device in $(rdma link show 2>/dev/null |
+        sed -n 's/.* state ACTIVE .* netdev \([^ ]*\).*/\1/p'); do
+        address=$(ip -4 -o address show dev "$device" |
+            awk '{ sub("/.*", "", $4); print $4; exit }')
+        [ -n "$address" ] || continue
+        port=$(free_port)
+        timeout 10 rping -s -a "$address" -p "$port" -C 1 >"$work/rping" 2>&1 &
+        server=$!
+        pids+=("$server")
+        for _ in {1..50}; do
+            if timeout 5 rping -c -a "$address" -p "$port" -C 1 \
+                >>"$work/rping" 2>&1; then
+                wait "$server" || true
+                echo "$address"
+                return 0
+            fi
+            ended "$server" && break
+            read -rt 0.1 <> <(:) || true # it may not listen yet
+        done
+        kill "$server" 2>/dev/null || true
+    done
+    return 1
+}
+
 # replica_member MEMBER: of a disk's remus driver, out of what "tap-ctl stats"
 # says; MEMBER is Python, as '["link"]["state"]'.
 replica_member() {

@@ -8,7 +8,7 @@
 . "$(dirname "$0")/lib.sh"
 
 mkdir "$work/tmp"
-TMPDIR=$work/tmp BUILD=$BUILD bash "$TOP/tests/demo.sh" >"$work/printed" 2>"$work/errors" || {
+TMPDIR=$work/tmp BUILD=$BUILD DEMO_OVER=tcp bash "$TOP/tests/demo.sh" >"$work/printed" 2>"$work/errors" || {
     cat "$work/printed" "$work/errors"
     fail "the demo"
 }

@@ -47,6 +47,14 @@ for address in 10.9.0.1 fd09::1; do
     finish a rping || true
 done
 
+# A host finds out by itself that it has RDMA, and that it has not.
+[ "$(on a bash -c ". $TOP/tests/lib.sh; rdma_address")" = 10.9.0.1 ] ||
+    fail "a does not find its RDMA device"
+on a rdma link delete rxe0
+if on a bash -c ". $TOP/tests/lib.sh; rdma_address"; then
+    fail "a finds an RDMA device that it has not"
+fi
+
 # A machine that hangs answers nobody, and goes on.
 hang b
 expect_failure '100% packet loss' on a ping -c 2 -W 1 b
