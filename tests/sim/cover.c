@@ -36,7 +36,7 @@ static const struct change replica_changes[] = {
 	{ NOWHERE, REPLICA_WAITING }, /* C2 */
 	{ NOWHERE, REPLICA_SOLO },    /* C2 without an arbiter */
 	{ NOWHERE, REPLICA_SECONDARY },
-	{ NOWHERE, REPLICA_FAILED }, /* at its first step */
+	{ NOWHERE, REPLICA_FAILED },		/* at its first step */
 	{ REPLICA_WAITING, REPLICA_SOLO },	/* C2, M3, M5 */
 	{ REPLICA_WAITING, REPLICA_RESYNC },	/* H3, H4 */
 	{ REPLICA_WAITING, REPLICA_PAIRED },	/* H2 */

@@ -247,6 +247,8 @@ sim_queue(td_driver_t *driver, td_request_t treq)
 	operation->mark = medium_mark(&node->disk);
 	if (operation->changes) {
 		check_overlap(operation);
+		tracking_of_write(node, treq.sec * SIM_SECTOR,
+				  (uint64_t)treq.secs * SIM_SECTOR);
 		if (sim_chance(STREAM_DISK, 0.3))
 			apply(operation);
 	}

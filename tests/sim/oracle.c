@@ -364,14 +364,15 @@ check_there(const struct node *node, const struct node *where,
 
 static void
 check_members(const struct node *node, const struct cell *cell, uint64_t sector,
-	      uint64_t value)
+	      uint64_t value, bool fua)
 {
 	const struct node *peer = node_peer(node);
-	bool durable = strcmp(sim->ack, "durable") == 0;
+	bool durable = fua || strcmp(sim->ack, "durable") == 0;
 
-	check_there(node, node, node->disk.current, cell, sector, value);
-	if (!has_member(node) || strcmp(sim->ack, "received") == 0 ||
-	    peer->fuzzy)
+	check_there(node, node, fua ? node->disk.durable : node->disk.current,
+		    cell, sector, value);
+	if (!has_member(node) || peer->fuzzy ||
+	    (!durable && strcmp(sim->ack, "received") == 0))
 		return;
 	check_there(node, peer,
 		    durable ? peer->disk.durable : peer->disk.current, cell,
@@ -431,7 +432,7 @@ oracle_acked(struct node *node, uint64_t sector, uint64_t value, bool durable)
 
 	if (cell == NULL)
 		return;
-	check_members(node, cell, sector, value);
+	check_members(node, cell, sector, value, durable);
 	settle(cell, sector, value, durable);
 }
 
@@ -456,8 +457,9 @@ oracle_flushed(struct node *node, uint64_t event)
 		struct cell *cell = &view->cell[i];
 		int first = cell->knowns - 1;
 
-		check_durable(node, node, cell, i, event);
-		if (member)
+		if (cell->knowns > 1) /* else it is, since the last one */
+			check_durable(node, node, cell, i, event);
+		if (cell->knowns > 1 && member)
 			check_durable(node, node_peer(node), cell, i, event);
 
 		while (first >= 0 && cell->known[first].event > event)

@@ -27,6 +27,21 @@ script_run_until(uint64_t until_ns)
 	return !sim->failed;
 }
 
+/* The disks, since they were compared last. */
+static bool
+has_changed(void)
+{
+	bool changed = false;
+
+	for (int i = 0; i < SIM_NODES; i++) {
+		uint64_t mark = medium_mark(&sim->node[i].disk);
+
+		changed = changed || mark != sim->equal_marks[i];
+		sim->equal_marks[i] = mark;
+	}
+	return changed;
+}
+
 /* A11, and, when nothing is under way, A5. */
 static void
 look(void)
@@ -35,7 +50,7 @@ look(void)
 		laws_of_queues(&sim->node[i]);
 		laws_of_verify(&sim->node[i]);
 	}
-	if (!pair_is_idle() || !pair_is_in_sync())
+	if (!pair_is_idle() || !pair_is_in_sync() || !has_changed())
 		return;
 	sim->equal_checks++;
 	oracle_equal();
@@ -71,6 +86,7 @@ run_faults(void)
 		}
 		if (sim->now_ns >= mended_ns + 2 * ROUND_NS) {
 			mended_ns = sim->now_ns;
+			tracking_of_pair();
 			if (sim_chance(STREAM_SCRIPT, 0.3))
 				operator_mends(round++ % 15);
 		}
@@ -137,6 +153,8 @@ script_end(void)
 	if (sim->failed)
 		return;
 	if (pair_is_in_sync() && pair_is_idle()) {
+		/* the last acknowledgements are on their way */
+		(void)script_run_until(sim->now_ns + LOOK_NS);
 		judge();
 		if (!sim->failed)
 			verify();

@@ -12,6 +12,7 @@
  *   oracle.c   what may come back: A1, A3, A4, A5, A8, I3
  *   laws.c     what must be true of the durable states and the queues: A3, A9,
  *		A11, I4, M8
+ *   tracking.c what must be true of intents, stamps and suspects: A2, A6, I2
  *   cover.c    which states and transitions were reached
  *   faults.c   what befalls the two, planned ahead
  *   operator.c who starts, promotes, mends
@@ -161,6 +162,7 @@ struct node {
 	struct metadata_state durable; /* as its file has it */
 	bool has_durable;
 	uint64_t generation;	 /* of it */
+	uint64_t flushes;	 /* of its file, that ended */
 	enum metadata_role role; /* its command line */
 	bool fuzzy; /* lost what was not flushed, and was not copied to since */
 
@@ -234,8 +236,9 @@ struct world {
 	uint64_t writes, acked, reads, flushes, failures;
 	uint64_t writes_min; /* before it ends */
 	uint64_t equal_checks, steps;
-	uint64_t calm_ns;  /* since when */
-	uint64_t peace_ns; /* that it took to come in sync */
+	uint64_t equal_marks[SIM_NODES]; /* of the disks, then */
+	uint64_t calm_ns;		 /* since when */
+	uint64_t peace_ns;		 /* that it took to come in sync */
 	uint64_t befell[FAULT_COUNT];
 	unsigned int befallen;
 	struct coverage *coverage; /* borrowed; NULL: nobody counts */
@@ -364,6 +367,12 @@ void laws_of_rest(struct node *node);
 bool laws_see_rest(const struct node *node);
 /* What a verification found was made up by a read. */
 void laws_of_verify(struct node *node);
+
+/* --- tracking.c --- */
+
+void tracking_of_write(struct node *node, uint64_t offset, uint64_t length);
+/* Both would find what they may have differently, had they lost power. */
+void tracking_of_pair(void);
 
 /* --- cover.c --- */
 

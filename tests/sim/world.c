@@ -241,6 +241,7 @@ on_flushed(struct fake_file *file)
 	static struct metadata_state now, before;
 	bool copied, had = node->has_durable;
 
+	node->flushes++;
 	if (!read_durable(node, &now))
 		return;
 	before = node->durable;
@@ -299,7 +300,7 @@ describe(const struct node *node, char *ret_name, size_t length)
 		"remus:role=%s,listen=sim://%s,listen=alt://%s,peer=sim://%s,"
 		"peer=alt://%s,ack=%s,%s%s%sarbiter=%s,meta=%s,ping-ms=200,"
 		"dead-ms=%llu,grace-ms=%llu,connect-ms=100,ack-limit-ms=4000,"
-		"retry-ms=500,region=4K,extent=64K|sim:%s",
+		"retry-ms=500,region=4K,extent=64K,extents=64|sim:%s",
 		node->role == METADATA_PRIMARY ? "primary" : "secondary",
 		node->address, node->address, peer, peer, sim->ack,
 		sim->on_loss != NULL ? "on-peer-loss=" : "",
@@ -352,6 +353,8 @@ node_die(struct node *node, bool power)
 {
 	assert(node->alive);
 	world_say("%s %s", node->name, power ? "loses power" : "dies");
+	if (power)
+		tracking_of_pair();
 	cover_life(node, false);
 	node->alive = false;
 	node->dying = false;
