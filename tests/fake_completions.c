@@ -99,6 +99,8 @@ int
 fabric_req_notify_cq(struct ibv_cq *cq, int solicited_only)
 {
 	fabric_check_alive("ibv_req_notify_cq");
+	if (fabric.removed)
+		return EIO;
 	assert(!solicited_only);
 	if (fabric.late) {
 		fabric.hold_receives = false;

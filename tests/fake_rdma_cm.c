@@ -107,6 +107,9 @@ rdma_get_cm_event(struct rdma_event_channel *base, struct rdma_cm_event **ret)
 		abort();
 	id_of(event->event.id)->unacknowledged++;
 	fabric.events++;
+	if (event->event.event == RDMA_CM_EVENT_DEVICE_REMOVAL &&
+	    !id_of(event->event.id)->listens)
+		fabric.removal_told = fabric.removed;
 	*ret = &event->event;
 	return 0;
 }
@@ -493,4 +496,5 @@ void
 fabric_return(void)
 {
 	fabric.removed = false;
+	fabric.removal_told = false;
 }

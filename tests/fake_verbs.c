@@ -69,7 +69,7 @@ fabric_die(const char *text)
 void
 fabric_check_alive(const char *what)
 {
-	if (fabric.removed) {
+	if (fabric.removal_told) {
 		fprintf(stderr, "%s: ", what);
 		fabric_die("asked of a device that was removed");
 	}
@@ -388,6 +388,9 @@ post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
 	int r = 0;
 
 	fabric_check_alive("ibv_post_send");
+	*bad = wr;
+	if (fabric.removed)
+		return EIO;
 	fabric.doorbells++;
 	for (; wr != NULL && r == 0; wr = wr->next) {
 		*bad = wr;
@@ -410,6 +413,9 @@ post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
 	struct pair *pair = pair_of(qp);
 
 	fabric_check_alive("ibv_post_recv");
+	*bad = wr;
+	if (fabric.removed)
+		return EIO;
 	for (; wr != NULL; wr = wr->next) {
 		struct posted *posted = receive_at(pair, pair->receive_next);
 

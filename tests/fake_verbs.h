@@ -11,8 +11,8 @@
  * The fabric aborts the test when its user breaks a rule of verbs: memory that
  * is not registered, or with the wrong key; a queue that overflows; an event
  * that is never acknowledged; an object destroyed while another needs it;
- * anything but destruction asked of a device that was removed; bytes that
- * changed between a post and its completion.
+ * anything but destruction asked of a device after its removal was told; bytes
+ * that changed between a post and its completion.
  */
 #ifndef TESTS_FAKE_VERBS_H
 #define TESTS_FAKE_VERBS_H
@@ -40,9 +40,9 @@ struct fabric {
 	bool elsewhere; /* no device has the address */
 	bool memlock;	/* the limit of locked memory is too small */
 	int sge_max, wr_max, cqe_max;
-	uint32_t inline_max; /* of a queue pair */
-	uint32_t queue_max;  /* that a queue pair really gives */
-	bool removed;
+	uint32_t inline_max;	    /* of a queue pair */
+	uint32_t queue_max;	    /* that a queue pair really gives */
+	bool removed, removal_told; /* its user has heard of it */
 
 	/* what goes wrong */
 	enum fabric_stop stop;

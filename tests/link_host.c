@@ -19,7 +19,10 @@
 
 #define POOL_BYTES (32u << 20)
 
-static const struct transport *const transports[] = { &transport_fake, NULL };
+#define QUICK_MS 20 /* between attempts, where time is real */
+
+static const struct transport *const transports[] = { &transport_fake,
+						      &transport_rdma, NULL };
 
 static void
 fill_hello(struct wire_hello *hello, bool source)
@@ -162,23 +165,22 @@ static const struct link_events events = {
 };
 
 static struct host *
-host_start(struct host *host, struct loop *loop, bool source, const char *key)
+host_start(struct host *host, const struct transport_context *context,
+	   unsigned int connect_ms, bool source)
 {
 	struct link_options options = {
 		.name = "test",
 		.transports = transports,
 		.insecure_network = true,
+		.context = *context,
+		.connect_ms = connect_ms,
+		.listen = host->listens,
+		.peers = host->peers,
 	};
 
-	host->loop = loop;
-	options.listen = host->listens;
-	options.peers = host->peers;
-	host->pool = pool_new(loop, POOL_BYTES, NULL);
+	host->loop = context->loop;
+	host->pool = context->pool;
 	host->source = source;
-	options.context.loop = loop;
-	options.context.pool = host->pool;
-	options.context.key = (const unsigned char *)key;
-	options.context.key_length = key == NULL ? 0 : strlen(key);
 	host->link = link_new(&options, &events, host, NULL);
 	assert(host->link != NULL);
 	if (link_start(host->link, host->peers[0] != NULL, NULL) < 0)
@@ -186,30 +188,58 @@ host_start(struct host *host, struct loop *loop, bool source, const char *key)
 	return host;
 }
 
-struct host *
-host_new(struct loop *loop, const char *listen, const char *peer, bool source,
-	 const char *key)
+static struct host *
+host_alloc(const char *listen, const char *peer)
 {
 	struct host *host = calloc(1, sizeof(*host));
 
 	assert(host != NULL);
 	host->listens[0] = listen;
 	host->peers[0] = peer;
-	return host_start(host, loop, source, key);
+	return host;
+}
+
+static struct transport_context
+own_context(struct host *host, struct loop *loop, const char *key)
+{
+	host->owns_pool = true;
+	return (struct transport_context){
+		.loop = loop,
+		.pool = pool_new(loop, POOL_BYTES, NULL),
+		.key = (const unsigned char *)key,
+		.key_length = key == NULL ? 0 : strlen(key),
+	};
+}
+
+struct host *
+host_new(struct loop *loop, const char *listen, const char *peer, bool source,
+	 const char *key)
+{
+	struct host *host = host_alloc(listen, peer);
+	struct transport_context context = own_context(host, loop, key);
+
+	return host_start(host, &context, 0, source);
+}
+
+struct host *
+host_new_in(const struct transport_context *context, const char *listen,
+	    const char *peer, bool source)
+{
+	return host_start(host_alloc(listen, peer), context, QUICK_MS, source);
 }
 
 struct host *
 host_new_paths(struct loop *loop, const char *const *listens,
 	       const char *const *peers, bool source)
 {
-	struct host *host = calloc(1, sizeof(*host));
+	struct host *host = host_alloc(NULL, NULL);
+	struct transport_context context = own_context(host, loop, NULL);
 
-	assert(host != NULL);
 	for (int i = 0; listens[i] != NULL; i++)
 		host->listens[i] = listens[i];
 	for (int i = 0; peers[i] != NULL; i++)
 		host->peers[i] = peers[i];
-	return host_start(host, loop, source, NULL);
+	return host_start(host, &context, 0, source);
 }
 
 struct host *
@@ -219,8 +249,10 @@ host_free(struct host *host)
 		return NULL;
 	link_stop(host->link);
 	link_free(host->link);
-	assert(pool_in_use(host->pool) == 0);
-	pool_free(host->pool);
+	if (host->owns_pool) {
+		assert(pool_in_use(host->pool) == 0);
+		pool_free(host->pool);
+	}
 	free(host);
 	return NULL;
 }

@@ -26,6 +26,7 @@ struct host {
 	struct link *link;
 	struct loop *loop;
 	struct pool *pool;
+	bool owns_pool;
 	const char *listens[LINK_ADDRESSES_MAX + 1];
 	const char *peers[LINK_ADDRESSES_MAX + 1];
 	bool source;
@@ -44,6 +45,9 @@ struct host {
 
 struct host *host_new(struct loop *loop, const char *listen, const char *peer,
 		      bool source, const char *key);
+/* In surroundings that it shares with others. */
+struct host *host_new_in(const struct transport_context *context,
+			 const char *listen, const char *peer, bool source);
 /* With several addresses: NULL-ended, and not without one. */
 struct host *host_new_paths(struct loop *loop, const char *const *listens,
 			    const char *const *peers, bool source);
