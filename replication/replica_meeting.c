@@ -267,7 +267,8 @@ check_source(const struct replica *replica, const struct meeting *meeting,
 				  "promote it (tap-ctl promote) and start the "
 				  "other host with --role secondary");
 	if (is_equal(meeting) &&
-	    (replica->state == REPLICA_SOLO || replica->arbiter.sole))
+	    (replica->state == REPLICA_SOLO ||
+	     (replica->state == REPLICA_WAITING && replica->arbiter.sole)))
 		return reason_set(reason, -ESTALE,
 				  "the peer has the history of a replica that "
 				  "went on alone: its metadata are a copy, "
@@ -388,6 +389,7 @@ prepare_as_source(struct replica *replica)
 		/* H2: it waits for the peer from now on. */
 		replica_peer(replica, replica->peer_id)->may_be_synced = true;
 		replica_durable(replica)->active = true;
+		replica_durable(replica)->outdated = false; /* no more */
 		replica_durable(replica)->role = METADATA_PRIMARY;
 	}
 	replica_step(replica, begin_as_source);
@@ -519,11 +521,13 @@ on_up(struct link *link)
 		union_send(replica);
 		return;
 	}
-	if (durable->active && durable->role == METADATA_PRIMARY) {
+	if (durable->active && !durable->outdated &&
+	    durable->role == METADATA_PRIMARY) {
 		serve_as_source(replica);
 		return;
 	}
-	durable->active = true; /* H10 */
+	durable->active = true;	   /* H10 */
+	durable->outdated = false; /* it is what the peer becomes (M7) */
 	durable->role = METADATA_PRIMARY;
 	replica_step(replica, serve_as_source);
 }

@@ -4,7 +4,8 @@
  * changes, and of the queues at any time.
  *
  *  A3, M8  a timeline that begins has the arbiter's word, or is marked forced
- *  A8, I4  two replicas are never both the active primary of one timeline, and
+ *  A8, I4  two replicas are never both the active primary of one timeline (who
+ *	    is not consistent is none that goes on alone, F3), and
  *	    with an arbiter two histories never part, unless force was used
  *  A9, M5  a replica that is not consistent, or is out of date, begins a
  *	    timeline by force only, and the entry says so
@@ -73,7 +74,7 @@ of_both(const struct node *node, const struct node *peer)
 	const struct metadata_state *a = &node->durable, *b = &peer->durable;
 
 	if (a->role == METADATA_PRIMARY && b->role == METADATA_PRIMARY &&
-	    a->active && b->active && node_timeline(node) != 0 &&
+	    a->active && b->active && a->consistent && b->consistent && node_timeline(node) != 0 &&
 	    node_timeline(node) == node_timeline(peer))
 		world_fail("A8: both are the active primary of one timeline");
 	if (sim->has_arbiter && !sim->forced &&

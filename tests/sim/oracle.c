@@ -296,13 +296,13 @@ oracle_author(struct node *node, uint64_t event)
 		world_fail("A8: %s answers its guest on the timeline on which "
 			   "%s is the primary",
 			   node->name, peer->name);
+	if (is_given_up(peer))
+		return;
 	if (sim->has_arbiter && !sim->forced && !may_have_member(node) &&
 	    !sim_arbiter_lists(&sim->arbiter, node))
 		world_fail("C2: %s answers its guest alone, and the arbiter "
 			   "does not list it",
 			   node->name);
-	if (is_given_up(peer))
-		return;
 	if (view->forked[peer->index] != 0 && view->forked[peer->index] < event)
 		world_fail("A3: %s completes what it was asked after %s had "
 			   "gone on from the same timeline",
