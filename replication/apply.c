@@ -35,6 +35,7 @@ is_barrier(const struct apply_slot *slot)
 	case WIRE_FLUSH:
 	case WIRE_SYNCED:
 	case WIRE_HANDOVER:
+	case WIRE_CHECKPOINT:
 		return true;
 	default:
 		return false;
@@ -75,6 +76,8 @@ may_start(const struct apply_slot *slot)
 		if (earlier->state == APPLY_FLUSHING ||
 		    (slot->header.type == WIRE_FLUSH && is_verify(earlier)))
 			continue;
+		if (earlier->header.type == WIRE_CHECKPOINT)
+			return false; /* E1 */
 		if (is_barrier(slot) ||
 		    (!is_barrier(earlier) && overlap(earlier, slot)))
 			return false;
@@ -402,7 +405,9 @@ static void
 start(struct apply_slot *slot)
 {
 	slot->state = APPLY_RUNNING;
-	if (is_barrier(slot))
+	if (slot->header.type == WIRE_CHECKPOINT)
+		replica_accept(slot);
+	else if (is_barrier(slot))
 		want_flush(slot);
 	else if (is_verify(slot))
 		apply_verify_start(slot);
@@ -433,6 +438,7 @@ check(struct replica *replica, const struct wire_header *header)
 	switch (header->type) {
 	case WIRE_FLUSH:
 	case WIRE_SYNCED:
+	case WIRE_CHECKPOINT:
 		break;
 	case WIRE_HANDOVER:
 		if (replica->state != REPLICA_SYNCED)

@@ -97,11 +97,9 @@ checkpoints_check(const struct metadata_checkpoint *rows, unsigned int count)
 }
 
 int
-checkpoint_cut(struct metadata_state *state, const char *name,
-	       struct reason *reason)
+checkpoint_may_cut(const struct metadata_state *state, const char *name,
+		   struct reason *reason)
 {
-	const struct history_entry *last = history_last(&state->history);
-	struct metadata_checkpoint *row;
 	int r = check_name(name, reason);
 
 	if (r < 0)
@@ -115,10 +113,23 @@ checkpoint_cut(struct metadata_state *state, const char *name,
 			"there are %d checkpoints, which is the most: "
 			"delete one",
 			METADATA_CHECKPOINTS);
-	if (!state->consistent || last == NULL)
+	if (!state->consistent || history_last(&state->history) == NULL)
 		return reason_set(reason, -EPERM,
 				  "this copy of the disk is not consistent: it "
 				  "has no state to give a name to");
+	return 0;
+}
+
+int
+checkpoint_cut(struct metadata_state *state, const char *name,
+	       struct reason *reason)
+{
+	const struct history_entry *last = history_last(&state->history);
+	struct metadata_checkpoint *row;
+	int r = checkpoint_may_cut(state, name, reason);
+
+	if (r < 0)
+		return r;
 	row = &state->checkpoint[state->checkpoints++];
 	*row = (struct metadata_checkpoint){ .timeline = last->timeline,
 					     .epoch = state->epoch };

@@ -27,6 +27,10 @@ int checkpoint_decode(const unsigned char *bytes,
 int checkpoints_check(const struct metadata_checkpoint *rows,
 		      unsigned int count);
 
+/* Whether checkpoint_cut() would succeed. */
+int checkpoint_may_cut(const struct metadata_state *state, const char *name,
+		       struct reason *reason);
+
 /*
  * A cut with a name: the checkpoint is (last timeline, epoch), the epoch grows
  * by one.  Not confirmed yet.  A name that is bad, too long or taken, a full

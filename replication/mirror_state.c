@@ -64,6 +64,25 @@ mirror_tell_proven(struct replica *replica)
 	link_set_proven(replica->link, first - 1);
 }
 
+uint64_t
+mirror_oldest_epoch(const struct replica *replica)
+{
+	const struct mirror_request *request;
+	const struct mirror_piece *piece;
+	uint64_t oldest = UINT64_MAX;
+
+	list_for_each_entry (request, &replica->mirror.active, entry) {
+		if (mirror_changes(request) && request->epoch < oldest)
+			oldest = request->epoch;
+	}
+	list_for_each_entry (piece, &replica->mirror.pieces, entry) {
+		if (piece->send.type != WIRE_FLUSH &&
+		    piece->send.epoch < oldest)
+			oldest = piece->send.epoch;
+	}
+	return oldest;
+}
+
 /* --- questions --- */
 
 bool

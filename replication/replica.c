@@ -395,6 +395,8 @@ on_advance(struct task *task)
 			replica_arbiter_advance(replica);
 		if (!replica->stepping)
 			resync_advance(replica);
+		if (!replica->stepping)
+			replica_advance_checkpoint(replica);
 		verify_advance(replica);
 		mirror_tell_proven(replica);
 	}
@@ -650,6 +652,7 @@ init(struct replica *replica, td_driver_t *driver,
 	pace_init(&replica->pace, options->resync_latency_ms * NS_PER_MS,
 		  RESYNC_COPIES);
 	replica_arbiter_init(replica);
+	fork_init(replica);
 	replica_change_init(replica);
 }
 
@@ -713,6 +716,7 @@ replica_close(struct replica *replica)
 	timer_clear(&replica->watch);
 	timer_clear(&replica->pace_timer);
 	replica_change_done(replica);
+	fork_forget(replica);
 	replica_arbiter_done(replica);
 	mirror_close(replica);
 	apply_close(replica);

@@ -39,6 +39,16 @@ take_over(struct replica *replica)
 	log_info("replica", "the peer handed the disk over: primary now");
 }
 
+/* E1 */
+static void
+cut(struct replica *replica)
+{
+	struct apply_slot *slot = replica->accepting;
+
+	replica->accepting = NULL;
+	apply_accepted(slot, 0);
+}
+
 static void
 follow(struct replica *replica)
 {
@@ -128,6 +138,12 @@ replica_advance_accept(struct replica *replica)
 	if (slot->meeting != replica->meetings || replica->spoil) {
 		r = -ECANCELED; /* H0: of another session, or not ours to keep
 				 */
+	} else if (slot->header.type == WIRE_CHECKPOINT) {
+		r = replica_accept_checkpoint(replica, slot);
+		if (r == 0) {
+			replica_step(replica, cut);
+			return;
+		}
 	} else if (slot->header.type == WIRE_HANDOVER) {
 		accept_handover(replica);
 		replica_step(replica, take_over);
@@ -135,6 +151,11 @@ replica_advance_accept(struct replica *replica)
 	} else {
 		r = wire_decode_synced(slot->payload, slot->header.length,
 				       &synced);
+	}
+	if (r < 0) {
+		replica->accepting = NULL;
+		apply_accepted(slot, r);
+		return;
 	}
 	if (r == 0 && (synced.history.count == 0 || is_null_id(synced.disk_id)))
 		r = -EPROTO;

@@ -583,6 +583,34 @@ command_resync(struct replica *replica, bool discard, struct reason *reason)
 	return 0;
 }
 
+/* H4: the operator names the side whose changes are to go. */
+static int
+command_resolve(struct replica *replica, const char *words,
+		struct reason *reason)
+{
+	char side[8] = "", rest[2] = "";
+
+	if (sscanf(words, " --discard %7s %1s", side, rest) != 1 ||
+	    (strcmp(side, "local") != 0 && strcmp(side, "peer") != 0))
+		return reason_set(reason, -EINVAL,
+				  "say resolve --discard local, or --discard "
+				  "peer");
+	if (!replica->diverged)
+		return reason_set(reason, -ESTALE,
+				  "the two have not diverged, as far as their "
+				  "last meeting told: there is nothing to "
+				  "resolve");
+	replica->discard = strcmp(side, "local") == 0;
+	replica->discard_peer = !replica->discard;
+	timer_clear(&replica->retry);
+	if (replica->discard && replica_is_primary(replica))
+		return command_demote(replica, reason);
+	close_session(replica, "the operator gave a side up");
+	if (replica_is_primary(replica))
+		link_set_calling(replica->link, true);
+	return 0;
+}
+
 /* --- commands --- */
 
 struct words {
@@ -619,16 +647,35 @@ parse_words(const char *text, struct words *ret_words, struct reason *reason)
 	return 0;
 }
 
+static bool
+is_command(const char *command, size_t length, const char *word)
+{
+	return strlen(word) == length && strncmp(command, word, length) == 0;
+}
+
 int
 replica_command(struct replica *replica, const char *command,
 		struct json_t *result, struct reason *reason)
 {
 	size_t length = strcspn(command, " ");
-	struct words words;
-	int r = parse_words(command + length, &words, reason);
+	struct words words = { .alone = false };
+	bool asks = is_command(command, length, "checkpoint") ||
+		    is_command(command, length, "changed");
+	bool resolves = is_command(command, length, "resolve");
+	int r = asks || resolves
+			? 0
+			: parse_words(command + length, &words, reason);
 
 	if (r < 0)
 		return r;
+	if (asks && !replica->opening && result != NULL)
+		return is_command(command, length, "changed")
+			       ? replica_command_changed(replica,
+							 command + length,
+							 result, reason)
+			       : replica_command_checkpoint(replica,
+							    command + length,
+							    result, reason);
 	if (replica->opening || replica->change != CHANGE_NONE)
 		return reason_set(reason, -EBUSY,
 				  "another change is under way (%s): try again",
@@ -642,12 +689,14 @@ replica_command(struct replica *replica, const char *command,
 		r = command_demote(replica, reason);
 	else if (length == 6 && strncmp(command, "resync", length) == 0)
 		r = command_resync(replica, words.discard, reason);
+	else if (resolves)
+		r = command_resolve(replica, command + length, reason);
 	else if (length == 6 && strncmp(command, "verify", length) == 0)
 		r = verify_command(replica, words.repair, words.stop, reason);
 	else
 		r = reason_set(reason, -EINVAL,
-			       "'%s' is no command: promote, demote, resync "
-			       "and verify are",
+			       "'%s' is no command: promote, demote, resync, "
+			       "resolve, verify, checkpoint and changed are",
 			       command);
 	if (r == 0 && result != NULL)
 		(void)json_object_set_new(

@@ -80,7 +80,9 @@ on_greet(struct link *link, struct wire_hello *ret_hello)
 			   (durable->consistent ? WIRE_CONSISTENT : 0) |
 			   (durable->outdated ? WIRE_OUTDATED : 0) |
 			   (replica->copying ? WIRE_COPYING : 0) |
-			   (replica->discard ? WIRE_DISCARD : 0);
+			   (replica->discard ? WIRE_DISCARD : 0) |
+			   (replica->discard_peer ? WIRE_DISCARD_PEER : 0);
+	fork_say(replica, &ret_hello->fork);
 	/* H2: the configured source is who was started as primary. */
 	if (replica_is_primary(replica))
 		ret_hello->flags |= WIRE_PRIMARY_LAST;
@@ -104,7 +106,7 @@ on_greet(struct link *link, struct wire_hello *ret_hello)
 /* --- a meeting --- */
 
 static struct meeting_side
-side_of(const struct wire_hello *hello)
+side_of(const struct replica *replica, const struct wire_hello *hello)
 {
 	return (struct meeting_side){
 		.history = &hello->history,
@@ -112,12 +114,13 @@ side_of(const struct wire_hello *hello)
 		.active = hello->flags & WIRE_ACTIVE,
 		.consistent = hello->flags & WIRE_CONSISTENT,
 		.primary_last = hello->flags & WIRE_PRIMARY_LAST,
-		.discard = hello->flags & WIRE_DISCARD,
+		.discard =
+			(hello->flags & WIRE_DISCARD) || replica->discard_peer,
 	};
 }
 
 static struct meeting_side
-our_side(const struct replica *replica)
+our_side(const struct replica *replica, const struct wire_hello *peer)
 {
 	const struct metadata_state *durable = replica_durable(replica);
 
@@ -127,7 +130,8 @@ our_side(const struct replica *replica)
 		.active = durable->active,
 		.consistent = durable->consistent,
 		.primary_last = replica_is_primary(replica),
-		.discard = replica->discard,
+		.discard =
+			replica->discard || (peer->flags & WIRE_DISCARD_PEER),
 	};
 }
 
@@ -169,6 +173,14 @@ check_partner(const struct replica *replica, const struct wire_hello *peer,
 				  "one has sectors of %u bytes and the other "
 				  "of %u: give both images the same",
 				  durable->sector_size, peer->sector_size);
+	return 0;
+}
+
+/* Whether one of them serves and the other is to be a copy. */
+static int
+check_roles(const struct replica *replica, const struct wire_hello *peer,
+	    struct reason *reason)
+{
 	if (replica_is_primary(replica) == (peer->role == WIRE_PRIMARY))
 		return reason_set(
 			reason, -EEXIST,
@@ -280,7 +292,8 @@ static int
 decide(struct replica *replica, const struct wire_hello *peer,
        struct reason *reason)
 {
-	struct meeting_side we = our_side(replica), they = side_of(peer);
+	struct meeting_side we = our_side(replica, peer);
+	struct meeting_side they = side_of(replica, peer);
 	struct meeting *meeting = &replica->decision;
 	int r = check_partner(replica, peer, reason);
 
@@ -290,9 +303,15 @@ decide(struct replica *replica, const struct wire_hello *peer,
 		return r;
 	*meeting = meeting_decide(&we, &they, reason);
 	replica->diverged = meeting->outcome == MEETING_DIVERGED;
+	if (replica->diverged) {
+		fork_found(replica, meeting->timeline, meeting->epoch);
+		fork_hear(replica, &peer->fork);
+	}
 	if (meeting->outcome == MEETING_REFUSE || replica->diverged)
 		return -ESTALE;
-	r = check_source(replica, meeting, reason);
+	r = check_roles(replica, peer, reason);
+	if (r == 0)
+		r = check_source(replica, meeting, reason);
 	if (r == 0)
 		r = check_sizes(replica, peer, meeting, reason);
 	if (r == 0)
@@ -512,7 +531,8 @@ on_up(struct link *link)
 	replica->goodbye = false;
 	replica->alone = false;
 	replica->loss.text[0] = '\0';
-	replica->discard = false;
+	replica->discard = replica->discard_peer = false;
+	fork_forget(replica);
 	if (!we_are_source(&replica->decision)) {
 		replica->meeting = false;
 		replica_set_state(replica, REPLICA_TARGET,
@@ -580,6 +600,7 @@ on_lost(struct link *link, const struct reason *reason)
 	replica->in_sync = false;
 	replica_arbiter_void(replica);
 	replica->loss = *reason;
+	replica->checkpoint.member_epoch = 0;
 	replica_doubt(replica);
 	log_warn("replica", "the session with the peer has ended: %s",
 		 reason->text);

@@ -5,6 +5,8 @@
  *
  *   replica.c          opening, closing, states, durable steps
  *   replica_meeting.c  what the link tells: meetings, losses
+ *   replica_checkpoint.c  E1
+ *   replica_fork.c     H4: what each side would lose
  *   replica_accept.c   M2, M6: what a target becomes
  *   replica_change.c   what the operator orders: promote, demote, leave
  *   replica_arbiter.c  who may go on alone
@@ -24,6 +26,7 @@
 
 #include "core/loop.h"
 #include "core/reason.h"
+#include "replication/ask.h"
 #include "replication/compare.h"
 #include "replication/copy_map.h"
 #include "replication/image_io.h"
@@ -203,6 +206,27 @@ struct replica_union {
 	unsigned char *bytes;	     /* owned: WIRE_REGIONS_BYTES */
 };
 
+/* --- diverged (H4) --- */
+
+struct replica_fork {
+	struct wire_fork we, peer; /* timeline 0: not known */
+	bool counted;		   /* what is ours */
+	struct task count;
+	uint64_t at;
+};
+
+/* --- checkpoints (E1) --- */
+
+struct replica_checkpoint {
+	enum ask_verb verb;		    /* ordered, of the one below */
+	char due[METADATA_CHECKPOINT_NAME]; /* "": none is */
+	struct wire_checkpoint message;
+	unsigned char bytes[WIRE_CHECKPOINT_BYTES];
+	struct link_send send;
+	bool telling;
+	uint64_t member_epoch; /* that the peer has durably, in this session */
+};
+
 /* --- apply: a target's messages --- */
 
 #define APPLY_SLOTS LINK_WINDOW_MAX
@@ -329,11 +353,12 @@ struct replica {
 	bool resume_copy;
 	bool clean;	     /* target: the source knows of nothing to copy */
 	uint64_t remembered; /* of our incarnation, by the source */
-	bool copying;	/* target: what was copied in this life is there (H8) */
-	bool discard;	/* the operator gave this side up (H4) */
-	bool diverged;	/* the last meeting ended so */
-	bool goodbye;	/* the peer left cleanly (M7) */
-	uint64_t up_ns; /* since when there is a connection */
+	bool copying; /* target: what was copied in this life is there (H8) */
+	bool discard; /* the operator gave this side up (H4) */
+	bool discard_peer; /* or the other */
+	bool diverged;	   /* the last meeting ended so */
+	bool goodbye;	   /* the peer left cleanly (M7) */
+	uint64_t up_ns;	   /* since when there is a connection */
 	unsigned char peer_id[METADATA_ID]; /* of the last meeting */
 	struct reason loss;    /* why the last session ended; may be "" */
 	struct reason trouble; /* why no meeting succeeds; may be "" */
@@ -365,6 +390,8 @@ struct replica {
 	struct digester digester;
 	struct list_head compares; /* under way */
 	struct replica_union part;
+	struct replica_checkpoint checkpoint;
+	struct replica_fork fork;
 	struct mirror mirror;
 	struct resync resync;
 	struct apply apply;
@@ -463,10 +490,32 @@ void replica_go_solo(struct replica *replica);
 /* C2: on its own timeline, with the arbiter's word. */
 void replica_serve_alone(struct replica *replica);
 
+/* --- replica_fork.c --- */
+
+void fork_init(struct replica *replica);
+/* A meeting found that the two parted there. */
+void fork_found(struct replica *replica, uint64_t timeline, uint64_t epoch);
+/* What the peer's hello says, and what ours is to. */
+void fork_hear(struct replica *replica, const struct wire_fork *peer);
+void fork_say(const struct replica *replica, struct wire_fork *ret_fork);
+void fork_forget(struct replica *replica);
+struct json_t *fork_json(const struct replica *replica);
+
+/* --- replica_checkpoint.c --- */
+
+void replica_advance_checkpoint(struct replica *replica);
+int replica_command_checkpoint(struct replica *replica, const char *words,
+			       struct json_t *result, struct reason *reason);
+int replica_command_changed(struct replica *replica, const char *words,
+			    struct json_t *result, struct reason *reason);
+/* Target: take it over in memory; the caller makes it durable. */
+int replica_accept_checkpoint(struct replica *replica,
+			      const struct apply_slot *slot);
+
 /* --- replica_accept.c --- */
 
-/* M2, M6: all before SYNCED or HANDOVER is durable here.  Ends with
- * apply_accepted(), perhaps later. */
+/* M2, M6, E1: all before SYNCED or HANDOVER is durable here, all before a
+ * checkpoint is done.  Ends with apply_accepted(), perhaps later. */
 void replica_accept(struct apply_slot *slot);
 void replica_advance_accept(struct replica *replica);
 
@@ -511,6 +560,8 @@ void mirror_resend(struct replica *replica);
 void mirror_fail_all(struct replica *replica, int error);
 /* M0: what is not known to be done on both is suspect. */
 void mirror_doubt(struct replica *replica);
+/* Of the changes that are not done on both; UINT64_MAX without one. */
+uint64_t mirror_oldest_epoch(const struct replica *replica);
 /* Tell the peer up to where all is done on both. */
 void mirror_tell_proven(struct replica *replica);
 /* No request of a guest is with the image or the peer, or held. */

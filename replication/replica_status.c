@@ -299,6 +299,7 @@ replica_status(const struct replica *replica, struct json_t *object)
 		    : json_string(replica_change_name(replica->change)));
 	set(object, "change_error",
 	    json_string_nocheck(replica->change_error.text));
+	set(object, "fork", fork_json(replica));
 	set(object, "tracking", tracker_json(&replica->tracker));
 	set(object, "image_changed", json_boolean(replica->image_changed));
 	set(object, "ack", json_string(ack_name(replica->options.ack)));

@@ -580,6 +580,7 @@ on_synced_ended(struct link_send *send, int status)
 
 	if (status == 0) {
 		replica->in_sync = true;
+		replica->checkpoint.member_epoch = send->epoch;
 		log_info("replica", "the peer is in sync");
 		replica_poke(replica);
 	} else if (status != -ENOTCONN) {
