@@ -167,7 +167,7 @@ link_deliver(struct link *link)
 		reason = link->reason;
 		link->events->on_goodbye(link, &reason);
 	}
-	if (link->lost_due) {
+	if (link->lost_due && link->parting == NULL) {
 		link->lost_due = false;
 		reason = link->reason;
 		link->events->on_lost(link, &reason);
@@ -326,6 +326,12 @@ link_set_calling(struct link *link, bool calling)
 	if (calling && !link->calling)
 		link->next_call_ns = 0;
 	link->calling = calling;
+}
+
+bool
+link_is_parting(const struct link *link)
+{
+	return link->parting != NULL;
 }
 
 enum link_state

@@ -153,8 +153,11 @@ void link_accept(struct link *link);
 void link_refuse(struct link *link, const struct reason *reason);
 /* End the session, as if lost, and start anew. */
 void link_drop(struct link *link, const struct reason *reason);
-/* Send goodbye behind everything that waits, then end the session. */
+/* Send goodbye behind everything that waits, then end the session.  on_lost
+ * comes when the goodbye is out, or cannot get out. */
 void link_goodbye(struct link *link, const char *text);
+/* A goodbye is on its way; link_stop() would cut it off. */
+bool link_is_parting(const struct link *link);
 
 void link_send(struct link *link, struct link_send *send);
 /* Whether a send now would leave at once, as far as credit goes. */

@@ -60,6 +60,10 @@ link_connection_close(struct link_connection *connection)
 	connection->channel = NULL;
 	if (connection->link->connection == connection)
 		connection->link->connection = NULL;
+	if (connection->link->parting == connection) {
+		connection->link->parting = NULL;
+		task_post(&connection->link->task); /* on_lost */
+	}
 	if (channel != NULL)
 		channel->transport->close(channel);
 }
@@ -378,6 +382,7 @@ proved(struct link_connection *connection)
 	const struct wire_hello *peer = &connection->hello;
 	struct reason reason;
 
+	link->parting = NULL;
 	link_deliver(link); /* what has ended is told first */
 	if (link->session != connection->own_session) {
 		(void)reason_set(&reason, -ESTALE, "the session has changed");
@@ -714,9 +719,11 @@ link_goodbye(struct link *link, const char *text)
 	if (link->session == 0)
 		return;
 	link_send_acks(link);
-	if (link->connection != NULL)
+	if (link->connection != NULL) {
+		link->parting = link->connection;
 		link_control_send(link->connection, WIRE_GOODBYE, 0, bytes,
 				  length, true);
+	}
 	(void)reason_set(&reason, -ESHUTDOWN, "this host said goodbye");
 	link_lose(link, &reason);
 }

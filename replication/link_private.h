@@ -65,6 +65,7 @@ struct link {
 	struct acceptor *acceptors[LINK_ADDRESSES_MAX]; /* owned */
 	struct link_connection connections[LINK_CONNECTIONS_MAX];
 	struct link_connection *connection; /* of session or meeting */
+	struct link_connection *parting;    /* its goodbye is not out yet */
 	unsigned int next_path;		    /* the one to call next */
 	uint64_t next_call_ns;
 	unsigned int next_probe; /* of the better ones */

@@ -519,7 +519,8 @@ advance_leave(struct replica *replica)
 			leave_step(replica);
 		break;
 	case STAGE_PART:
-		if (!replica_in_session(replica))
+		if (!replica_in_session(replica) &&
+		    !link_is_parting(replica->link))
 			leave_done(replica);
 		break;
 	case STAGE_FLUSH:

@@ -212,6 +212,28 @@ test_a_removed_device_costs_a_pause(void **state)
 	end(&two);
 }
 
+/* M7: who leaves hears of the end when its goodbye is out, or it would cut it
+ * off itself. */
+static void
+test_a_goodbye_is_out_before_the_end_is_told(void **state)
+{
+	struct two two;
+
+	(void)state;
+	begin(&two, 2);
+	until(&two, two.a->up == 1);
+	fabric.hold_wire = true;
+	link_goodbye(two.a->link, "it leaves");
+	for (int i = 0; i < 20; i++)
+		(void)loop_turn(two.loop, NS_PER_MS);
+	assert_int_equal(two.a->lost, 0);
+	assert_true(link_is_parting(two.a->link));
+	fabric_release();
+	until(&two, two.a->lost == 1 && two.b->goodbyes == 1);
+	assert_false(link_is_parting(two.a->link));
+	end(&two);
+}
+
 int
 main(void)
 {
@@ -219,6 +241,7 @@ main(void)
 		cmocka_unit_test(
 			test_a_session_outlives_what_the_device_does_wrong),
 		cmocka_unit_test(test_a_removed_device_costs_a_pause),
+		cmocka_unit_test(test_a_goodbye_is_out_before_the_end_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
