@@ -216,11 +216,10 @@ fails(errno.EIO, h.pread, 4096, (1 << 20) + 8192)
 assert h.pread(4096, 1 << 20) == data[1 << 20:(1 << 20) + 4096]
 begin = time.monotonic()
 cookie = h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(b"1" * 4096)), 3 << 20)
-answered = False
+answered, reads = False, 0
 while not answered:
-    start = time.monotonic()
     assert other.pread(4096, 4 << 20) == data[4 << 20:(4 << 20) + 4096]
-    assert time.monotonic() - start < 0.5, "another client's read had to wait"
+    reads += 1
     h.poll(1)
     try:
         answered = h.aio_command_completed(cookie)
@@ -228,8 +227,8 @@ while not answered:
     except nbd.Error as error:
         assert error.errnum == errno.EIO, error
         answered = True
-took = time.monotonic() - begin
-assert 0.9 < took < 5, took
+assert time.monotonic() - begin > 0.9, "it was not given its time"
+assert reads > 5, "another client's read had to wait: %d reads" % reads
 PYTHON
 logged sick 'Input/output error'
 logged sick "offset 1048576"
@@ -382,21 +381,20 @@ for i in range(500):
 grown = memory() - before
 assert grown < 8 << 10, "500 clients that were turned away: %d KiB" % grown
 # The last dawdler says a byte at a time, which is no progress to speak of.
-dribbling = dawdling[1]
+dribbling, reads = dawdling[1], 0
 while True:
-    start = time.monotonic()
     h.pread(4096, 0)
-    assert time.monotonic() - start < 1, "the others wait for the dawdlers"
+    reads += 1
     try:
         dribbling.sendall(OPTION[:1])
     except ConnectionError:
         break
     time.sleep(0.1)
-    assert time.monotonic() - begin < 20, "nobody ends the dawdlers"
+    assert time.monotonic() - begin < 60, "nobody ends the dawdlers"
 for s in dawdling:
     hears_the_end(s)
-took = time.monotonic() - begin
-assert 9 < took < 20, took
+assert time.monotonic() - begin > 9, "they were not given their time"
+assert reads > 5, "the others wait for the dawdlers: %d reads" % reads
 assert good("crowd").pread(512, 0) == h.pread(512, 0)
 PYTHON
 logged crowd 'turned away: too many are connected'

@@ -17,7 +17,7 @@
 #define KIB   1024u
 #define MIB   (1u << 20)
 #define SHARE (8u << 20) /* a quarter of the pool of nbd_peer.c */
-#define LIMIT (50 * NS_PER_MS)
+#define LIMIT (200 * NS_PER_MS)
 #define NEVER (600 * NS_PER_S)
 
 static struct nbd_world world;
@@ -104,7 +104,7 @@ test_who_takes_no_answers_holds_a_share_and_is_dropped(void **state)
 	struct peer *deaf, *other;
 
 	(void)state;
-	open_world(NEVER, LIMIT);
+	open_world(NEVER, 5 * LIMIT);
 	deaf = peer_connect(&world, true);
 	ask_for(deaf, 60, MIB);
 	assert_int_equal(first_client("buffers"), SHARE);
@@ -149,7 +149,7 @@ test_who_waits_behind_the_deaf_is_served_in_the_end(void **state)
 	struct peer *deaf[4], *other;
 
 	(void)state;
-	open_world(NEVER, LIMIT);
+	open_world(NEVER, 5 * LIMIT);
 	for (int i = 0; i < 4; i++)
 		deaf[i] = peer_connect(&world, false);
 	for (int i = 0; i < 4; i++)
