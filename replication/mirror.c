@@ -79,12 +79,12 @@ let_go(struct mirror_request *request)
 }
 
 /* MI1. */
-static void
-try_end(struct mirror_request *request)
+void
+mirror_try_end(struct mirror_request *request)
 {
 	struct replica *replica = request->replica;
 
-	if (!request->local_done)
+	if (!request->local_done || request->flushing)
 		return;
 	switch (request->remote) {
 	case MIRROR_NOT_NEEDED:
@@ -126,17 +126,14 @@ on_local_done(struct image_op *op, int error)
 				request->length);
 		resync_repair(replica, request->offset, request->length);
 	}
-	if (error < 0 && request->treq.op == TD_OP_FLUSH) {
-		log_error("replica",
-			  "a flush of this host's image failed: %s; what was "
-			  "written since the one before may not be durable "
-			  "here, so this replica is not consistent from now on",
-			  strerror(-error));
-		replica->spoil = true;
-	}
+	if (error < 0 && request->treq.op == TD_OP_FLUSH)
+		mirror_flush_failed(replica, error);
+	if (error == 0 && mirror_changes(request) &&
+	    replica->options.ack == REPLICA_ACK_DURABLE)
+		mirror_make_durable(request);
 	if (mirror_changes(request))
 		resync_poke(replica); /* a copy may wait for the range */
-	try_end(request);
+	mirror_try_end(request);
 	replica_poke(replica);
 }
 
@@ -147,6 +144,7 @@ start_local(struct mirror_request *request)
 	const td_request_t *treq = &request->treq;
 
 	request->local_done = false;
+	request->flushing = false;
 	request->local_error = 0;
 	request->local = (struct image_op){
 		.op = treq->op,
@@ -183,7 +181,7 @@ on_piece_received(struct link_send *send)
 		return;
 	piece->received = true;
 	request->awaiting--;
-	try_end(request);
+	mirror_try_end(request);
 }
 
 static void send_unsent(struct replica *replica);
@@ -252,7 +250,7 @@ on_piece_ended(struct link_send *send, int status)
 			request->awaiting--;
 		if (status < 0 && request->remote == MIRROR_SENDING)
 			request->remote = MIRROR_UNPROVEN;
-		try_end(request);
+		mirror_try_end(request);
 	}
 	send_unsent(replica);
 	replica_poke(replica);
@@ -698,7 +696,7 @@ excuse(struct mirror_request *request)
 		if (!request->local_done)
 			replica->mirror.local_alone++;
 	}
-	try_end(request);
+	mirror_try_end(request);
 }
 
 void

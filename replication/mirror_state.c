@@ -147,6 +147,8 @@ mirror_open(struct replica *replica)
 	INIT_LIST_HEAD(&mirror->unsent);
 	INIT_LIST_HEAD(&mirror->free_pieces);
 	INIT_LIST_HEAD(&mirror->pieces);
+	INIT_LIST_HEAD(&mirror->written);
+	INIT_LIST_HEAD(&mirror->flushing);
 	mirror->requests = calloc(MIRROR_REQUESTS, sizeof(*mirror->requests));
 	mirror->piece_array =
 		calloc(MIRROR_PIECES, sizeof(*mirror->piece_array));

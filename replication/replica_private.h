@@ -14,6 +14,7 @@
  *   replica_union.c    what is to be copied (H6)
  *   replica_status.c   what people and tools are told
  *   mirror.c           a primary's requests, here and on the peer
+ *   mirror_durable.c   their durability here, at level durable
  *   mirror_state.c     the same as a whole: what is proven, what is under way
  *   resync.c           a source's copying, and the offer (M1)
  *   compare.c          a range compared with the peer's, by digest
@@ -68,12 +69,14 @@ enum mirror_remote {
 struct mirror_request {
 	struct list_head entry;	 /* free, held, marking, barred or active */
 	struct list_head unsent; /* among those with pieces to send */
+	struct list_head flush;	 /* among those that a flush here covers */
 	struct replica *replica; /* borrowed */
 	td_request_t treq;	 /* the guest's */
 	uint64_t offset, length; /* bytes; 0, 0 for a flush */
 	uint64_t begun_ns;	 /* the state let it go; 0: not yet */
 	struct image_op local;
 	bool local_done;
+	bool flushing; /* done here, and not durable yet (level durable) */
 	int local_error;
 	enum mirror_remote remote;
 	struct tracker_hold hold; /* of a change, until it is given back */
@@ -105,6 +108,10 @@ struct mirror {
 	struct list_head active;  /* with the image or the peer */
 	struct list_head unsent;  /* of them, with pieces to send */
 	struct list_head free_pieces, pieces;
+	struct list_head written;  /* want the next flush here */
+	struct list_head flushing; /* under the present one */
+	struct image_op flush;
+	bool flush_running;
 	unsigned int local_alone; /* active here, that no member answers for */
 	unsigned int ahead;	  /* pieces whose request need not wait */
 	unsigned int ahead_alone; /* of them, sent to no member */
@@ -564,6 +571,12 @@ void mirror_doubt(struct replica *replica);
 uint64_t mirror_oldest_epoch(const struct replica *replica);
 /* Tell the peer up to where all is done on both. */
 void mirror_tell_proven(struct replica *replica);
+/* It is perhaps done on both. */
+void mirror_try_end(struct mirror_request *request);
+/* A flush of this host's image failed (F3). */
+void mirror_flush_failed(struct replica *replica, int error);
+/* Written here, at level durable: it ends when it is durable here, too. */
+void mirror_make_durable(struct mirror_request *request);
 /* No request of a guest is with the image or the peer, or held. */
 bool mirror_is_idle(const struct replica *replica);
 /* Whether a write of this range is with the image. */

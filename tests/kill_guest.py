@@ -7,11 +7,12 @@ time, and remembers of each block what was acknowledged and what a flush has
 covered since.  Commands come on standard input, one a line; each is answered
 by a line on standard output.
 
+  attach URI new      a disk that it has not seen; go on writing
   attach URI strict   every block holds what was acknowledged last, or what was
                       on its way when the connection was lost
   attach URI crash    each sector holds that, or what was there before and no
                       flush has covered: whoever serves now had lost power.
-                      Both: then go on writing
+                      Then go on writing
   run COUNT           wait until so many more are acknowledged
   lost                wait until the connection is lost
   end                 complete what is on its way, flush, and end
@@ -176,6 +177,8 @@ class Guest:
     def attach(self, uri, how):
         self.handle = nbd.NBD()
         self.handle.connect_uri(uri)
+        if how == "new":
+            self.blocks = {}
         answer = self.check(how == "crash")
         self.quiet = answer != "ok"
         return answer

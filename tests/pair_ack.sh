@@ -6,7 +6,7 @@
 # images are written to side by side, not one after the other.
 #
 # over: san io
-# time limit: 240
+# time limit: 400
 . "$(dirname "$0")/two_hosts.sh"
 
 image[a]="fault:|${image[a]}"
@@ -37,7 +37,7 @@ done_with() {
 
 # What was to be answered would have been, many times over.
 not_done() {
-    for _ in {1..20}; do
+    for _ in {1..6}; do
         replica_is a '["state"]' paired || fail "a has lost b"
         ! done_with || fail "$*"
     done
@@ -79,6 +79,7 @@ for level in received written durable; do
         fault b clear
     else
         holding b flush write waits
+        holding a flush write waits
     fi
     holding a write write waits
     for request in flush fua; do

@@ -7,7 +7,7 @@
 # and both hosts tell whose disk it was.  The primary's own is the guest's.
 #
 # over: san
-# time limit: 300
+# time limit: 500
 . "$(dirname "$0")/two_hosts.sh"
 
 image[a]="fault:|${image[a]}"

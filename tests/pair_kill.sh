@@ -3,7 +3,7 @@
 #
 # Either host, or both, killed at random moments, over images that lose what
 # was not flushed; a guest writes all the time and remembers what was
-# acknowledged (A1, A9).  The operator promotes the secondary if it lets him,
+# acknowledged (A1, A9), first at level written, then at level durable.  The operator promotes the secondary if it lets him,
 # and else starts the primary again.  ROUNDS and SEED say how often, and again.
 #
 # over: san
@@ -58,13 +58,36 @@ promote() { # NAME: false if this copy is not to be trusted
 
 primary=a secondary=b
 declare -A count=([failover]=0 [refused]=0 [both]=0 [secondary]=0)
-new_disks 32M
-round=0 story=start
-host b secondary
-host a primary
-guest attach "$(uri_of a)" strict
 
+# begin LEVEL: a new pair.  At level durable nothing that was acknowledged is
+# lost, whoever loses power; else what no flush has covered may be.
+begin() {
+    level=$1
+    crash=crash
+    [ "$level" != durable ] || crash=strict
+    new_disks 32M
+    story=start
+    host b secondary --ack "$level"
+    host a primary --ack "$level"
+    primary=a secondary=b
+    guest attach "$(uri_of a)" new
+}
+
+end() {
+    wait_until in_sync "$primary"
+    guest end
+    stop_host "$primary"
+    stop_host "$secondary"
+    cmp "$work/a.img" "$work/b.img"
+}
+
+round=0
+begin written
 for ((round = 1; round <= rounds; round++)); do
+    if [ $round -eq $((rounds * 3 / 5)) ]; then
+        end
+        begin durable
+    fi
     wait_until has_met "$secondary"
     # at once, in the midst of a copy, or in sync
     case $(below 3) in
@@ -80,7 +103,7 @@ for ((round = 1; round <= rounds; round++)); do
         story="secondary $secondary"
         kill_host "$secondary"
         guest run $(($(below 200) + 1))
-        host "$secondary" secondary
+        host "$secondary" secondary --ack "$level"
         count[secondary]=$((count[secondary] + 1))
         ;;
     2 | 3)
@@ -90,14 +113,14 @@ for ((round = 1; round <= rounds; round++)); do
         if promote "$secondary"; then
             story+=", $secondary promoted"
             guest attach "$(uri_of "$secondary")" strict
-            host "$primary" secondary
+            host "$primary" secondary --ack "$level"
             primary=$secondary secondary=${other[$secondary]}
             count[failover]=$((count[failover] + 1))
         else
             story+=", $secondary not in sync"
-            host "$primary" primary
+            host "$primary" primary --ack "$level"
             wait_until serves "$primary"
-            guest attach "$(uri_of "$primary")" crash
+            guest attach "$(uri_of "$primary")" $crash
             count[refused]=$((count[refused] + 1))
         fi
         ;;
@@ -106,20 +129,16 @@ for ((round = 1; round <= rounds; round++)); do
         kill_host "$primary"
         kill_host "$secondary"
         guest lost
-        host "$secondary" secondary
-        host "$primary" primary
+        host "$secondary" secondary --ack "$level"
+        host "$primary" primary --ack "$level"
         wait_until serves "$primary"
-        guest attach "$(uri_of "$primary")" crash
+        guest attach "$(uri_of "$primary")" $crash
         count[both]=$((count[both] + 1))
         ;;
     esac
-    echo "$round: $story"
+    echo "$round: $level: $story"
 done
-wait_until in_sync "$primary"
-guest end
-stop_host "$primary"
-stop_host "$secondary"
-cmp "$work/a.img" "$work/b.img"
+end
 for story in "${!count[@]}"; do
     echo "$story: ${count[$story]}"
     [ "$rounds" -lt 50 ] || [ "${count[$story]}" -gt 0 ] ||

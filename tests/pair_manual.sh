@@ -6,7 +6,7 @@
 # both images are what a guest wrote, and equal.
 #
 # over: san
-# time limit: 240
+# time limit: 400
 . "$(dirname "$0")/lib.sh"
 
 need openssl python3 nbdcopy

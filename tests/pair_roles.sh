@@ -8,7 +8,7 @@
 # says for whom.  With on-peer-loss freeze nobody goes on without being told.
 #
 # over: san
-# time limit: 240
+# time limit: 400
 . "$(dirname "$0")/two_hosts.sh"
 
 image[b]="fault:|${image[b]}"

@@ -7,7 +7,7 @@
 # of the protocol is named.
 #
 # over: san
-# time limit: 180
+# time limit: 300
 . "$(dirname "$0")/two_hosts.sh"
 
 words() { # NAME TEXT: of tap-ctl status

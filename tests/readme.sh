@@ -4,7 +4,7 @@
 # The README shows what `make demo` prints: each of its lines, in that order,
 # but for numbers and bars; "..." stands for what is left out.
 #
-# time limit: 240
+# time limit: 400
 . "$(dirname "$0")/lib.sh"
 
 mkdir "$work/tmp"
