@@ -93,11 +93,11 @@ says b 'network +insecure: whoever reaches the address'
 replica_is b '["insecure_network"]' true
 stop_host b
 
-# newer_peer: one that answers, at b's port
-newer_peer() {
-    python3 - "${port[b]}" <<'PYTHON' &
+# strange_peer HOW: one that answers so, at b's port
+strange_peer() {
+    python3 - "${port[b]}" "$1" <<'PYTHON' &
 import socket, struct, sys
-port = int(sys.argv[1])
+port, how = int(sys.argv[1]), sys.argv[2]
 
 def crc32c(data):
     crc = 0xffffffff
@@ -128,11 +128,17 @@ def newer(connection):
     connection.sendall(header + hello)
     connection.recv(4096)
 
+held = []
 server = socket.create_server(("127.0.0.1", port))
 while True:
     connection, _ = server.accept()
     try:
-        newer(connection)
+        if how == "newer":
+            newer(connection)
+        elif how == "garbage":
+            connection.sendall(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n" * 8)
+            connection.recv(4096)
+        held.append(connection) # and says nothing more
     except (OSError, EOFError):
         pass
 PYTHON
@@ -147,12 +153,22 @@ end_peer() {
 
 echo "a peer of the next version"
 cp "$work/a.img" "$work/before"
-newer_peer
+strange_peer newer
 host a primary
 wait_until told a '["why"]' \
     'speaks protocol versions 2 to 2, this side 1 to 1: upgrade tapdisk on the'
 says a 'why +the peer speaks protocol versions 2 to 2'
 replica_is a '["state"]' solo
-stop_host a
 end_peer
+
+echo "a peer that is none, one that says nothing, and nobody"
+strange_peer garbage
+wait_until words a ' path +.*does not speak tapdisk.s replication protocol'
+end_peer
+strange_peer silence
+wait_until words a ' path +.*took the connection and did not end its hello'
+end_peer
+wait_until words a ' path +.*Connection refused'
+replica_is a '["state"]' solo
+stop_host a
 cmp "$work/a.img" "$work/before"

@@ -146,6 +146,20 @@ print_verify(const json_t *verify)
 
 /* --- status --- */
 
+/* Why each of the peer's addresses is of no use now. */
+static void
+print_no_path(const json_t *link)
+{
+	const json_t *paths = json_object_get(link, "paths");
+
+	for (size_t i = 0; i < json_array_size(paths); i++) {
+		const json_t *path = json_array_get(paths, i);
+
+		if (*text_of(path, "why"))
+			printf("  path        %s\n", text_of(path, "why"));
+	}
+}
+
 static void
 print_peer(const json_t *link)
 {
@@ -164,6 +178,8 @@ print_peer(const json_t *link)
 	if (*text_of(link, "path_why"))
 		printf("  path        %s; %s\n", text_of(link, "path"),
 		       text_of(link, "path_why"));
+	if (strcmp(state, "up") != 0)
+		print_no_path(link);
 }
 
 /* A failover: another host, or on a secondary this one, takes over. */
