@@ -34,7 +34,7 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-WAIT_S=${VM_WAIT_S:-120}
+WAIT_S=${VM_WAIT_S:-300}
 VM_LIMIT=${VM_LIMIT:-900} # seconds that a guest lives at most
 VM_MEMORY=${VM_MEMORY:-1024}
 VM_MTU=${VM_MTU:-1500}
