@@ -528,6 +528,7 @@ on_up(struct link *link)
 
 	replica->up_ns = loop_now(replica->loop);
 	replica->in_sync = false;
+	replica_arbiter_void(replica); /* asked while they met */
 	replica->goodbye = false;
 	replica->alone = false;
 	replica->loss.text[0] = '\0';

@@ -6,7 +6,7 @@
 # tests/sim/sim.h lists must hold; and the stories that failed once.
 #
 # over: san
-# time limit: 900
+# time limit: 1800
 . "$(dirname "$0")/lib.sh"
 
 sim=$BUILD/tests/sim/sim

@@ -6,7 +6,7 @@
 # tests/sim/explore.c.
 #
 # over: san
-# time limit: 900
+# time limit: 1800
 . "$(dirname "$0")/lib.sh"
 
 steps=${STEPS:-4}

@@ -6,8 +6,8 @@
  * A step begins a while after the one before it: in the first variant so soon
  * that what that began is under way, in the second when it has come to rest.
  * In the first a crash is the process's and nobody arbitrates, in the second
- * it is the host's and there is an arbiter.  A step that cannot be taken (a
- * write without a primary) is none.
+ * it is the host's and there is an arbiter.  To cut is to name a checkpoint.  A
+ * step that cannot be taken (a write without a primary) is none.
  */
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +17,7 @@
 enum step {
 	STEP_WRITE,
 	STEP_FLUSH,
+	STEP_CUT,
 	STEP_CRASH_A,
 	STEP_CRASH_B,
 	STEP_CUT_LINK,
@@ -27,10 +28,15 @@ enum step {
 };
 
 static const char *const names[STEP_COUNT] = {
-	[STEP_WRITE] = "write",	      [STEP_FLUSH] = "flush",
-	[STEP_CRASH_A] = "crash a",   [STEP_CRASH_B] = "crash b",
-	[STEP_CUT_LINK] = "cut link", [STEP_HEAL] = "heal",
-	[STEP_PROMOTE] = "promote",   [STEP_RECONNECT] = "reconnect",
+	[STEP_WRITE] = "write",
+	[STEP_FLUSH] = "flush",
+	[STEP_CUT] = "cut",
+	[STEP_CRASH_A] = "crash a",
+	[STEP_CRASH_B] = "crash b",
+	[STEP_CUT_LINK] = "cut link",
+	[STEP_HEAL] = "heal",
+	[STEP_PROMOTE] = "promote",
+	[STEP_RECONNECT] = "reconnect",
 };
 
 static struct node *
@@ -80,6 +86,10 @@ take(enum step step, unsigned int number, unsigned int variant)
 	case STEP_FLUSH:
 		if (node != NULL)
 			guest_submit(node, TD_OP_FLUSH, 0, 0);
+		break;
+	case STEP_CUT:
+		if (node != NULL)
+			(void)shadow_command(node, true, number);
 		break;
 	case STEP_CRASH_A:
 		crash(&sim->node[0], variant == 1);

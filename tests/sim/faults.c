@@ -37,6 +37,7 @@ const char *const sim_fault_names[FAULT_COUNT] = {
 	[FAULT_RESYNC] = "resync",
 	[FAULT_DISCARD] = "resync --discard",
 	[FAULT_VERIFY] = "verify",
+	[FAULT_CHECKPOINT] = "checkpoint",
 	[FAULT_ARBITER_SLOW] = "arbiter slow",
 	[FAULT_ARBITER_GONE] = "arbiter gone",
 	[FAULT_ARBITER_CUT] = "arbiter cut off",
@@ -57,6 +58,7 @@ static const double weights[FAULT_COUNT] = {
 	[FAULT_RESYNC] = 0.5,	   [FAULT_DISCARD] = 0.15,
 	[FAULT_ARBITER_SLOW] = 1,  [FAULT_ARBITER_GONE] = 0.7,
 	[FAULT_ARBITER_CUT] = 0.7, [FAULT_VERIFY] = 0.7,
+	[FAULT_CHECKPOINT] = 3,
 };
 
 /* What lasts. */
@@ -312,6 +314,8 @@ befall_operator(enum sim_fault fault, struct node *node)
 		return node_command(node, "resync") == 0;
 	case FAULT_DISCARD:
 		return node_command(node, "resync --discard") == 0;
+	case FAULT_CHECKPOINT:
+		return shadow_command(node, chance(0.8), below(6));
 	case FAULT_VERIFY:
 		return node_command(node, chance(0.5) ? "verify"
 						      : "verify --repair") == 0;
@@ -358,7 +362,7 @@ befall(enum sim_fault fault)
 		return befall_network(fault, index);
 	if (fault <= FAULT_META)
 		return befall_host(fault, &sim->node[index]);
-	if (fault <= FAULT_VERIFY)
+	if (fault <= FAULT_CHECKPOINT)
 		return befall_operator(fault, &sim->node[index]);
 	return befall_arbiter(fault, index);
 }

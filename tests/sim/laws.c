@@ -74,7 +74,8 @@ of_both(const struct node *node, const struct node *peer)
 	const struct metadata_state *a = &node->durable, *b = &peer->durable;
 
 	if (a->role == METADATA_PRIMARY && b->role == METADATA_PRIMARY &&
-	    a->active && b->active && a->consistent && b->consistent && node_timeline(node) != 0 &&
+	    a->active && b->active && a->consistent && b->consistent &&
+	    node_timeline(node) != 0 &&
 	    node_timeline(node) == node_timeline(peer))
 		world_fail("A8: both are the active primary of one timeline");
 	if (sim->has_arbiter && !sim->forced &&

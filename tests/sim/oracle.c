@@ -555,6 +555,28 @@ oracle_readable(void)
 			oracle_value(a, a->disk.current + i * SIM_SECTOR, i));
 }
 
+struct view *
+oracle_snapshot(const struct node *node)
+{
+	const struct view *view = view_of(node);
+	struct view *copy = malloc(sizeof(*copy));
+
+	if (copy == NULL || view == NULL)
+		abort();
+	*copy = *view;
+	for (uint64_t i = 0; node->fuzzy && i < SIM_SECTORS; i++)
+		forget_unflushed(&copy->cell[i]);
+	return copy;
+}
+
+bool
+oracle_was(const struct view *then, uint64_t sector, uint64_t value)
+{
+	const struct cell *cell = &then->cell[sector];
+
+	return cell->murky || is_allowed(cell, value);
+}
+
 void
 oracle_done(struct world *world)
 {

@@ -63,6 +63,9 @@ add(const struct world *world)
 	tally->timelines += (uint64_t)world->views;
 	tally->equal_checks += world->equal_checks;
 	tally->asked += world->arbiter.asked;
+	tally->checkpoints += world->checkpoints;
+	tally->answers += world->answers;
+	tally->answers_refused += world->answers_refused;
 	tally->agreed += world->arbiter.agreed;
 	tally->refused += world->arbiter.refused;
 	tally->simulated_ns += world->now_ns;
@@ -261,6 +264,9 @@ run_print(void)
 	       "; peace took %.0f s at most (%" PRIu64 ")\n",
 	       tally->equal_checks, tally->asked, tally->agreed, tally->refused,
 	       (double)tally->peace_max_ns / 1e9, tally->peace_seed);
+	printf("checkpoints %" PRIu64 ", answers about them %" PRIu64
+	       ", and refused %" PRIu64 "\n",
+	       tally->checkpoints, tally->answers, tally->answers_refused);
 	printf("faults:");
 	for (int i = 0; i < FAULT_COUNT; i++)
 		printf(" %s %" PRIu64 "%s", sim_fault_names[i],

@@ -27,6 +27,7 @@ struct tally {
 	bool befell[SIM_FAULTS]; /* of its faults */
 	uint64_t writes, acked, reads, flushes, failures, timelines;
 	uint64_t equal_checks, asked, agreed, refused;
+	uint64_t checkpoints, answers, answers_refused;
 	uint64_t simulated_ns, peace_max_ns, peace_seed;
 	uint64_t faults[FAULT_COUNT];
 	uint64_t guests[GUEST_COUNT];

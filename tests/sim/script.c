@@ -87,6 +87,8 @@ run_faults(void)
 		if (sim->now_ns >= mended_ns + 2 * ROUND_NS) {
 			mended_ns = sim->now_ns;
 			tracking_of_pair();
+			for (int i = 0; i < SIM_NODES; i++)
+				shadow_ask(&sim->node[i]);
 			if (sim_chance(STREAM_SCRIPT, 0.3))
 				operator_mends(round++ % 15);
 		}
@@ -156,6 +158,8 @@ script_end(void)
 		/* the last acknowledgements are on their way */
 		(void)script_run_until(sim->now_ns + LOOK_NS);
 		judge();
+		for (int i = 0; i < SIM_NODES && !sim->failed; i++)
+			shadow_ask(&sim->node[i]);
 		if (!sim->failed)
 			verify();
 		return;

@@ -13,12 +13,12 @@
  *   laws.c     what must be true of the durable states and the queues: A3, A9,
  *		A11, I4, M8
  *   tracking.c what must be true of intents, stamps and suspects: A2, A6, I2
- *   cover.c    which states and transitions were reached
- *   faults.c   what befalls the two, planned ahead
- *   operator.c who starts, promotes, mends
- *   script.c   the story: faults, and the peace at the end
- *   explore.c  all short schedules, instead of a story
- *   main.c     seeds, in processes of their own; the shortest trace
+ *   shadow.c   what a checkpoint held, and what is said to have changed: A10,
+ *I5 cover.c    which states and transitions were reached faults.c   what
+ *befalls the two, planned ahead operator.c who starts, promotes, mends script.c
+ *the story: faults, and the peace at the end explore.c  all short schedules,
+ *instead of a story main.c     seeds, in processes of their own; the shortest
+ *trace
  *
  * Each node has a loop of its own, so that a dead one simply never runs again;
  * what it had allocated goes with the process.  A node may also die in the
@@ -50,6 +50,7 @@
 #define SIM_SECTOR	512u
 #define SIM_DISK_BYTES	(1u << 20)
 #define SIM_SECTORS	(SIM_DISK_BYTES / SIM_SECTOR)
+#define SIM_REGION	4096u
 #define SIM_OUTSTANDING 12   /* requests of one guest */
 #define SIM_DRIFT	0.02 /* a clock is fast or slow by so much at most */
 #define SIM_FAULTS	96   /* of one story, planned */
@@ -88,6 +89,7 @@ enum sim_fault {
 	FAULT_RESYNC,
 	FAULT_DISCARD, /* resync --discard */
 	FAULT_VERIFY,
+	FAULT_CHECKPOINT, /* created, or deleted */
 	FAULT_ARBITER_SLOW,
 	FAULT_ARBITER_GONE,
 	FAULT_ARBITER_CUT, /* one host does not reach it */
@@ -203,6 +205,7 @@ struct sim_arbiter {
 struct view;
 struct flip;
 struct coverage;
+struct shadow;
 
 #define SIM_VIEWS 256
 
@@ -230,6 +233,8 @@ struct world {
 	int views;
 	struct flip *flips;	 /* owned: what reads made up */
 	struct list_head graves; /* requests that ended, to see one rise */
+	struct shadow *shadows;	 /* owned: of checkpoints */
+	uint64_t checkpoints, answers, answers_refused;
 	bool forced;	 /* somebody went on without the arbiter's word */
 	uint64_t events; /* the oracle's clock */
 	uint64_t next_id;
@@ -354,6 +359,10 @@ uint64_t oracle_version(const struct node *node, uint64_t sector);
 void oracle_read(struct node *node, uint64_t sector, uint64_t value);
 void oracle_equal(void);    /* A5, I1 */
 void oracle_readable(void); /* A1: each sector, as if somebody read it */
+/* A copy of what is known now of the node's timeline; free() it. */
+struct view *oracle_snapshot(const struct node *node);
+/* Whether a sector may have held `value` then. */
+bool oracle_was(const struct view *then, uint64_t sector, uint64_t value);
 void oracle_done(struct world *world);
 
 /* --- laws.c --- */
@@ -373,6 +382,13 @@ void laws_of_verify(struct node *node);
 void tracking_of_write(struct node *node, uint64_t offset, uint64_t length);
 /* Both would find what they may have differently, had they lost power. */
 void tracking_of_pair(void);
+
+/* --- shadow.c --- */
+
+void shadow_durable(struct node *node); /* its metadata have changed */
+void shadow_ask(struct node *node);	/* about each checkpoint it has */
+bool shadow_command(struct node *node, bool create, uint64_t number);
+void shadow_done(struct world *world);
 
 /* --- cover.c --- */
 

@@ -252,6 +252,7 @@ on_flushed(struct fake_file *file)
 	say_durable(node);
 	oracle_durable(node);
 	laws_of_state(node, had ? &before : NULL);
+	shadow_durable(node);
 	if (!copied)
 		return;
 	/* It is what the source is, whatever that had lost. */
@@ -621,6 +622,7 @@ world_free(struct world *world)
 	sim_arbiter_done(&world->arbiter);
 	guest_done(world);
 	disk_done(world);
+	shadow_done(world);
 	oracle_done(world);
 	free(world);
 	sim = NULL;
