@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/blktaplib.h"
 #include "core/reason.h"
 #include "core/ticket.h"
 
@@ -270,6 +271,38 @@ parse_name(struct image_stack *stack, char *name, td_flag_t flags,
 	return 0;
 }
 
+/* TD_OPEN_LOG_DIRTY: what notes changes stands on top, unless the name says so
+ * itself. */
+static int
+put_log_on_top(struct image_stack *stack, td_flag_t flags,
+	       struct reason *reason)
+{
+	const struct driver_type *type =
+		find_number(stack->types, DISK_TYPE_LOG);
+	td_image_t *image;
+
+	if (type == NULL)
+		return reason_set(reason, -ENOENT,
+				  "there is no driver that tracks changes");
+	if (strcmp(stack->images[0]->type, type->name) == 0)
+		return 0;
+	if (stack->count == FILTERS_MAX)
+		return reason_set(reason, -E2BIG,
+				  "more than %d images in one name",
+				  FILTERS_MAX);
+	image = image_create(stack, type, "", flags);
+	if (image == NULL)
+		return -ENOMEM;
+	image->filter = true;
+	image->below = stack->images[0];
+	memmove(&stack->images[1], &stack->images[0],
+		(size_t)stack->count * sizeof(stack->images[0]));
+	stack->images[0] = image;
+	stack->count++;
+	stack->leaf++;
+	return 0;
+}
+
 static int
 open_all(struct image_stack *stack, struct reason *reason)
 {
@@ -323,6 +356,8 @@ image_stack_open(struct image_stack *stack, const char *name, td_flag_t flags,
 		return -ENOMEM;
 	r = parse_name(stack, copy, flags, reason);
 	free(copy);
+	if (r == 0 && (flags & TD_OPEN_LOG_DIRTY))
+		r = put_log_on_top(stack, flags, reason);
 	if (r == 0)
 		r = open_all(stack, reason);
 	if (r < 0) {

@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/reason.h"
 #include "drivers/drivers.h"
+#include "replication/log.h"
 #include "replication/metadata.h"
 #include "replication/remus.h"
 #include "replication/transport.h"
@@ -34,6 +35,8 @@ static const struct driver_type built_in[] = {
 	  "[RULES]: a filter that fails, delays, hangs, corrupts" },
 	{ "lossy", -1, &tapdisk_lossy,
 	  "[OPTIONS]: a filter that forgets what is not flushed" },
+	{ "log", DISK_TYPE_LOG, &tapdisk_log,
+	  "[OPTIONS]: a filter that tracks changes, see --track" },
 	{ "remus", -1, &tapdisk_remus,
 	  "role=ROLE,listen=URL,peer=URL,...: a filter that mirrors" },
 	{ NULL, -1, NULL, NULL },

@@ -68,6 +68,9 @@ const struct daemon_option daemon_options[DAEMON_OPTIONS] = {
 	{ DAEMON_OPTION_INSECURE_NETWORK, DAEMON_OPTION_PAIR,
 	  "insecure-network", NULL,
 	  "without --key, replicate beyond this host even so" },
+	{ DAEMON_OPTION_TRACK, DAEMON_OPTION_PAIR, "track", NULL,
+	  "note what is changed, for checkpoints and backups, also\n"
+	  "without a peer" },
 	{ DAEMON_OPTION_IO, DAEMON_OPTION_SPAWN, "io", "libaio|io_uring",
 	  "how to do disk I/O (the first that works)" },
 	{ DAEMON_OPTION_REQUEST_TIMEOUT, DAEMON_OPTION_SPAWN, "request-timeout",

@@ -32,6 +32,7 @@ enum daemon_option_id {
 	DAEMON_OPTION_DIGEST,
 	DAEMON_OPTION_RESYNC_LATENCY,
 	DAEMON_OPTION_INSECURE_NETWORK,
+	DAEMON_OPTION_TRACK,
 	DAEMON_OPTION_IO,
 	DAEMON_OPTION_REQUEST_TIMEOUT,
 	DAEMON_OPTION_POOL_SIZE,
@@ -62,7 +63,7 @@ struct daemon_option {
 	const char *help;     /* further lines stand behind '\n' */
 };
 
-#define DAEMON_OPTIONS 36
+#define DAEMON_OPTIONS 37
 
 extern const struct daemon_option daemon_options[DAEMON_OPTIONS];
 

@@ -136,6 +136,9 @@ pair_take(struct pair *pair, const struct daemon_option *option,
 	case DAEMON_OPTION_RESYNC_LATENCY:
 		return take_time(&pair->resync_latency_ms, option, text,
 				 reason);
+	case DAEMON_OPTION_TRACK:
+		pair->track = true;
+		return 0;
 	case DAEMON_OPTION_INSECURE_NETWORK:
 		pair->insecure_network = true;
 		return 0;
@@ -145,20 +148,27 @@ pair_take(struct pair *pair, const struct daemon_option *option,
 	}
 }
 
-bool
-pair_is_given(const struct pair *pair)
+/* What makes it one of two replicas. */
+static bool
+is_replica(const struct pair *pair)
 {
 	return pair->role || pair->listen_count > 0 || pair->peer_count > 0 ||
 	       pair->ack || pair->on_peer_loss || pair->key || pair->rdma_mac ||
-	       pair->meta || pair->grace_ms || pair->dead_ms || pair->ping_ms ||
+	       pair->grace_ms || pair->dead_ms || pair->ping_ms ||
 	       pair->resync_latency_ms || pair->digest ||
 	       pair->insecure_network;
+}
+
+bool
+pair_is_given(const struct pair *pair)
+{
+	return is_replica(pair) || pair->meta || pair->track;
 }
 
 int
 pair_check(const struct pair *pair, struct reason *reason)
 {
-	if (!pair_is_given(pair))
+	if (!pair_is_given(pair) || (pair->track && !is_replica(pair)))
 		return 0;
 	if (!pair->role)
 		return reason_set(reason, -EINVAL,
@@ -177,18 +187,23 @@ pair_check(const struct pair *pair, struct reason *reason)
 
 /* --- the name of the stack --- */
 
-/* The part of a stack's name that is the replica; NULL without. */
+/* The part of a stack's name that begins so; NULL without. */
 static const char *
-find_part(const char *image)
+find_head(const char *image, const char *head)
 {
-	static const char head[] = PAIR_TYPE ":";
 	const char *part = image;
 
-	while (part && strncmp(part, head, sizeof(head) - 1) != 0) {
+	while (part && strncmp(part, head, strlen(head)) != 0) {
 		part = strchr(part, '|');
 		part = part ? part + 1 : NULL;
 	}
 	return part;
+}
+
+static const char *
+find_part(const char *image)
+{
+	return find_head(image, PAIR_TYPE ":");
 }
 
 bool
@@ -290,6 +305,11 @@ pair_compose(const struct pair *pair, const char *disk, const char *image,
 				  "the image %.200s is a replica by its name; "
 				  "leave out --role and what goes with it",
 				  image);
+	if (!is_replica(pair)) {
+		add(&out, PAIR_TRACK_TYPE ":%s%s|%s", pair->meta ? "meta=" : "",
+		    pair->meta ? pair->meta : "", image);
+		return finish(&out, reason);
+	}
 	add(&out, PAIR_TYPE ":role=%s", pair->role);
 	add_options(&out, pair);
 	add(&out, ",name=%s|%s", disk, image);
@@ -324,6 +344,10 @@ pair_keep(const char *current, const char *role, const char *image, char *text,
 	struct text out = { text, size };
 	const char *part = find_part(current), *end;
 
+	if (!part && (!image || !find_head(image, PAIR_TRACK_TYPE ":"))) {
+		part = find_head(current, PAIR_TRACK_TYPE ":");
+		role = NULL;
+	}
 	if (!part || (image && pair_is_in(image))) {
 		add(&out, "%s", image ? image : current);
 		return finish(&out, reason);

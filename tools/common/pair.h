@@ -4,7 +4,8 @@
  * --listen, --peer and so on, of tapdisk and of tap-ctl's create, spawn, open.
  *
  * They compose the name of a stack, "remus:role=primary,...|IMAGE", which may
- * as well be written out.
+ * as well be written out; --track alone one of a disk that notes its changes,
+ * "log:|IMAGE".
  */
 #ifndef TOOLS_COMMON_PAIR_H
 #define TOOLS_COMMON_PAIR_H
@@ -17,6 +18,7 @@
 struct reason;
 
 #define PAIR_TYPE	   "remus" /* of the image that the words make */
+#define PAIR_TRACK_TYPE	   "log"   /* and that of --track alone */
 #define PAIR_ADDRESSES_MAX 4	   /* of each kind; the link's own */
 
 /* Strings are borrowed; NULL and 0: not said, the driver has its own. */
@@ -28,6 +30,7 @@ struct pair {
 	const char *ack, *on_peer_loss;
 	const char *key, *rdma_mac, *meta;
 	unsigned int grace_ms, dead_ms, ping_ms, resync_latency_ms;
+	bool track; /* changes, also without a peer */
 	bool digest, insecure_network;
 };
 
