@@ -95,53 +95,7 @@ stop_host b
 
 # strange_peer HOW: one that answers so, at b's port
 strange_peer() {
-    python3 - "${port[b]}" "$1" <<'PYTHON' &
-import socket, struct, sys
-port, how = int(sys.argv[1]), sys.argv[2]
-
-def crc32c(data):
-    crc = 0xffffffff
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
-    return crc ^ 0xffffffff
-
-def exactly(connection, length):
-    data = b""
-    while len(data) < length:
-        more = connection.recv(length - len(data))
-        if not more:
-            raise EOFError
-        data += more
-    return data
-
-# What we say is what we hear, with other versions in it.
-def newer(connection):
-    header = bytearray(exactly(connection, 64))
-    length = struct.unpack_from("<I", header, 40)[0]
-    hello = bytearray(exactly(connection, length))
-    version = struct.unpack_from("<H", hello, 2)[0]
-    struct.pack_into("<HH", hello, 0, version + 1, version + 1)
-    struct.pack_into("<I", header, 44, crc32c(hello))
-    struct.pack_into("<I", header, 60, crc32c(header[:60]))
-    connection.sendall(header + hello)
-    connection.recv(4096)
-
-held = []
-server = socket.create_server(("127.0.0.1", port))
-while True:
-    connection, _ = server.accept()
-    try:
-        if how == "newer":
-            newer(connection)
-        elif how == "garbage":
-            connection.sendall(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n" * 8)
-            connection.recv(4096)
-        held.append(connection) # and says nothing more
-    except (OSError, EOFError):
-        pass
-PYTHON
+    "$TOP/tests/strange_peer.py" "${port[b]}" "$1" &
     peer_pid=$!
     pids+=("$peer_pid")
 }
@@ -171,4 +125,19 @@ end_peer
 wait_until words a ' path +.*Connection refused'
 replica_is a '["state"]' solo
 stop_host a
+
+# strange HOW TEXT: on a host that has not spoken with another before
+strange() {
+    echo "a peer that is strange: $1"
+    strange_peer "$1"
+    host a primary
+    wait_until grep -Eq "$2" "$work/a.log"
+    wait_until told a '["state"]' 'solo|resync'
+    end_peer
+    stop_host a
+}
+strange sectors 'one has sectors of 512 bytes and the other of 4096: give both'
+strange disk 'the two are replicas of different disks: check the addresses'
+strange liar 'the peer acknowledged what it never got'
+cmp "$work/a.img" "$work/before"
 cmp "$work/a.img" "$work/before"
