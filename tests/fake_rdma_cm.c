@@ -145,6 +145,7 @@ void
 rdma_destroy_event_channel(struct rdma_event_channel *base)
 {
 	struct channel_of_events *channel = channel_of(base);
+	struct event *event, *next;
 	struct id *id;
 
 	list_for_each_entry (id, &fabric.all_ids, entry) {
@@ -152,14 +153,9 @@ rdma_destroy_event_channel(struct rdma_event_channel *base)
 			fabric_die(
 				"an event channel is destroyed before its ids");
 	}
-	while (!list_empty(&channel->events)) {
-		struct event *event =
-			list_first_entry(&channel->events, struct event, entry);
-
-		/* a call that nobody took */
-		list_del(&event->entry);
+	/* calls that nobody took */
+	list_for_each_entry_safe (event, next, &channel->events, entry)
 		free(event);
-	}
 	close(base->fd);
 	free(channel);
 	fabric.channels--;

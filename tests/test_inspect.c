@@ -182,9 +182,10 @@ any_says(const struct fixture *f, const char *list, const char *text)
 	const json_t *sentence;
 	size_t i;
 
-	json_array_foreach (json_object_get(f->report, list), i, sentence)
+	json_array_foreach (json_object_get(f->report, list), i, sentence) {
 		if (strstr(json_string_value(sentence), text) != NULL)
 			return true;
+	}
 	return false;
 }
 

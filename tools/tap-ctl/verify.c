@@ -41,12 +41,13 @@ print_findings(const json_t *verify)
 	const json_t *finding;
 	size_t i;
 
-	json_array_foreach (json_object_get(verify, "findings"), i, finding)
+	json_array_foreach (json_object_get(verify, "findings"), i, finding) {
 		printf("%s: %llu bytes at offset %llu%s%s\n",
 		       text_of(finding, "what"), number_in(finding, "length"),
 		       number_in(finding, "offset"),
 		       *text_of(finding, "errno") ? ": " : "",
 		       text_of(finding, "errno"));
+	}
 	if (number_in(verify, "more") > 0)
 		printf("and %llu more\n", number_in(verify, "more"));
 }
