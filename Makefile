@@ -43,7 +43,7 @@ FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 all: $(TOOLS) $(B)/lib.a ## build the daemon and the tools
 
-tests: $(TESTS) $(B)/tests/sim/sim ## build the unit tests and the simulator
+tests: $(TESTS) $(B)/tests/sim/sim $(B)/tests/vm/rounds ## build what tests run
 
 deps: ## install the Debian packages that are missing
 	@tests/install-deps
@@ -109,8 +109,8 @@ where: ; @echo $(B)
 fuzzers: $(FUZZERS)
 tidied: $(patsubst %.c,$(B)/%.tidy,$(shell git ls-files '*.c' 2>/dev/null))
 
-.PHONY: all tests deps demo demo-rdma test bench fuzz lint fmt install clean \
-	help where sim soak fuzzers tidied FORCE
+.PHONY: all tests deps demo demo-rdma test bench fuzz lint fmt \
+	install clean help where sim soak fuzzers tidied FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
@@ -122,6 +122,9 @@ $(TOOLS): $(B)/%: $(B)/tools/%.o $$(call rooms,$$*) $(B)/lib.a
 $(TESTS): %: %.o $(FAKES) $(B)/lib.a
 	$(call say,LD $@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+$(B)/tests/vm/rounds: $(B)/tests/vm/rounds.o $(B)/lib.a
+	$(call say,LD $@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(B)/tests/sim/sim: $(SIM) $(B)/lib.a
 	$(call say,LD $@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
