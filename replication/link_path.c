@@ -38,7 +38,7 @@ now_of(const struct link *link)
 static uint64_t
 probe_wait(const struct link *link)
 {
-	return PROBE_WAITS * link->options.connect_ms * NS_PER_MS;
+	return NS_PER_MS * PROBE_WAITS * link->options.connect_ms;
 }
 
 static unsigned int

@@ -419,8 +419,6 @@ handle(struct rdma_channel *rdma, const struct event *event)
 		break;
 	case RDMA_CM_EVENT_CONNECT_ERROR:
 	case RDMA_CM_EVENT_UNREACHABLE:
-		on_trouble(rdma, event, "connecting to");
-		break;
 	case RDMA_CM_EVENT_DISCONNECTED:
 		on_trouble(rdma, event, "connecting to");
 		break;

@@ -9,7 +9,8 @@
  * D2  An id of our own, bound to the device, keeps librdmacm from closing it
  *     under us while there is no connection, and hears of its removal.
  * D3  After a removal nothing but destruction is asked of a device.  The last
- *     connection that lets go frees it.
+ *     connection that lets go frees it, with all that refers to it: the
+ *     removal may be waiting for that.
  */
 #include <assert.h>
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "core/log.h"
 #include "replication/rdma_private.h"
@@ -24,6 +26,24 @@
 static LIST_HEAD(devices);
 
 /* --- the end --- */
+
+/*
+ * Neither librdmacm nor we may close a device that librdmacm has opened, and it
+ * does not itself when the device was the host's only one: but a kernel driver
+ * that cannot take a device from its users waits for them.  What the two
+ * descriptors refer to is closed in its place.
+ */
+static void
+let_go(const struct ibv_context *verbs)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0)
+		return;
+	(void)dup3(null, verbs->cmd_fd, O_CLOEXEC);
+	(void)dup3(null, verbs->async_fd, O_CLOEXEC);
+	close(null);
+}
 
 static void
 device_free(struct rdma_device *device)
@@ -37,6 +57,8 @@ device_free(struct rdma_device *device)
 		(void)ibv_dereg_mr(device->mr);
 	if (device->pd != NULL)
 		(void)ibv_dealloc_pd(device->pd);
+	if (device->gone)
+		let_go(device->verbs);
 	if (device->keeper != NULL)
 		(void)rdma_destroy_id(device->keeper);
 	if (device->keeper_events != NULL)

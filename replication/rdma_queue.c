@@ -95,8 +95,10 @@ make_queue_pair(struct rdma_channel *rdma, struct reason *reason)
 		} else {
 			return reason_set(
 				reason, -error,
-				"the RDMA device %s gives no queue pair: %s",
+				"the RDMA device %s gives no queue pair%s: %s",
 				ibv_get_device_name(rdma->id->verbs->device),
+				rdma->caller ? ""
+					     : ", or the caller has given up",
 				strerror(error));
 		}
 	}
@@ -110,7 +112,7 @@ static int
 make_completions(struct rdma_channel *rdma, struct reason *reason)
 {
 	struct ibv_context *verbs = rdma->id->verbs;
-	int r = 0;
+	int r;
 
 	rdma->completions = ibv_create_comp_channel(verbs);
 	if (rdma->completions != NULL)
@@ -119,14 +121,16 @@ make_completions(struct rdma_channel *rdma, struct reason *reason)
 	if (rdma->send_cq != NULL)
 		rdma->receive_cq = ibv_create_cq(verbs, (int)rdma->receives_max,
 						 NULL, rdma->completions, 0);
-	if (rdma->receive_cq == NULL)
+	if (rdma->completions == NULL || rdma->receive_cq == NULL) {
 		r = errno > 0 ? -errno : -ENOMEM;
-	if (r == 0)
+	} else {
 		r = rdma_set_nonblocking(rdma->completions->fd);
-	if (r == 0)
-		r = watch_open(&rdma->completions_watch, rdma->context.loop,
-			       rdma->completions->fd, WATCH_READ,
-			       on_completion);
+		if (r == 0)
+			r = watch_open(&rdma->completions_watch,
+				       rdma->context.loop,
+				       rdma->completions->fd, WATCH_READ,
+				       on_completion);
+	}
 	if (r < 0)
 		return reason_set(reason, r,
 				  "the RDMA device %s gives no completion "

@@ -44,7 +44,8 @@ rdma_receive_open(struct rdma_channel *rdma)
 	for (unsigned int i = 0; i < rdma->receives_max; i++) {
 		struct rdma_receive *receive = &rdma->receives[i];
 
-		receive->head = (unsigned char *)head + i * RDMA_HEAD_ROOM;
+		receive->head =
+			(unsigned char *)head + (size_t)i * RDMA_HEAD_ROOM;
 		list_add_tail(&receive->entry, &rdma->lacking);
 	}
 	rdma_receive_fill(rdma);

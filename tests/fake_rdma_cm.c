@@ -491,6 +491,7 @@ fabric_remove(void)
 void
 fabric_return(void)
 {
+	fabric_plug();
 	fabric.removed = false;
 	fabric.removal_told = false;
 }

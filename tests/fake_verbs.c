@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define DEPTH_MAX 4096
@@ -128,7 +129,7 @@ check_unchanged(const struct posted *posted)
 
 	if (posted->elements == 0)
 		return; /* inline */
-	now = malloc(posted->length);
+	now = malloc(posted->length + 1);
 	assert(now != NULL);
 	(void)gather(posted->sges, posted->elements, now);
 	if (memcmp(now, posted->bytes, posted->length) != 0)
@@ -362,7 +363,7 @@ post_one(struct pair *pair, const struct ibv_send_wr *wr)
 		.signalled = (wr->send_flags & IBV_SEND_SIGNALED) != 0,
 		.length = length_of(wr->sg_list, (unsigned int)wr->num_sge),
 	};
-	posted->bytes = malloc(posted->length);
+	posted->bytes = malloc(posted->length + 1);
 	assert(posted->bytes != NULL);
 	(void)gather(wr->sg_list, (unsigned int)wr->num_sge, posted->bytes);
 	if (is_inline && posted->length > pair->inline_max)
@@ -637,6 +638,31 @@ ibv_ack_async_event(struct ibv_async_event *event)
 
 /* --- life --- */
 
+/* With descriptors of its own, as it is opened. */
+void
+fabric_plug(void)
+{
+	if (context.async_fd != 0) {
+		close(context.async_fd);
+		close(context.cmd_fd);
+	}
+	context.async_fd = eventfd(0, EFD_CLOEXEC);
+	context.cmd_fd = eventfd(0, EFD_CLOEXEC);
+	assert(context.async_fd > 0 && context.cmd_fd > 0);
+	async_count = 0;
+}
+
+bool
+fabric_is_let_go(void)
+{
+	struct stat one, other, null;
+
+	assert(stat("/dev/null", &null) == 0);
+	assert(fstat(context.async_fd, &one) == 0);
+	assert(fstat(context.cmd_fd, &other) == 0);
+	return one.st_rdev == null.st_rdev && other.st_rdev == null.st_rdev;
+}
+
 struct ibv_context *
 fabric_context(void)
 {
@@ -646,8 +672,7 @@ fabric_context(void)
 void
 fabric_open(void)
 {
-	if (context.async_fd == 0)
-		context.async_fd = eventfd(0, EFD_CLOEXEC);
+	fabric_plug();
 	context.device = &device;
 	context.ops.poll_cq = fabric_poll_cq;
 	context.ops.req_notify_cq = fabric_req_notify_cq;
@@ -663,7 +688,6 @@ fabric_open(void)
 	INIT_LIST_HEAD(&fabric.all_ids);
 	INIT_LIST_HEAD(&fabric.all_pairs);
 	INIT_LIST_HEAD(&fabric.all_regions);
-	async_count = 0;
 }
 
 void
@@ -674,6 +698,9 @@ fabric_close(void)
 		    async_open !=
 	    0)
 		fabric_die("something was not destroyed");
+	fabric_plug();
 	close(context.async_fd);
+	close(context.cmd_fd);
 	context.async_fd = 0;
+	context.cmd_fd = 0;
 }

@@ -83,6 +83,8 @@ void fabric_cut(void);
 /* The device is removed, or was put back. */
 void fabric_remove(void);
 void fabric_return(void);
+/* Its descriptors refer to the device no more: the removal could end. */
+bool fabric_is_let_go(void);
 /* An event of the device itself; `pair` may be NULL. */
 void fabric_async(enum ibv_event_type type, struct ibv_qp *pair);
 /* An event for the id, whatever its state. */
@@ -108,6 +110,7 @@ int fabric_poll_cq(struct ibv_cq *cq, int max, struct ibv_wc *entries);
 int fabric_req_notify_cq(struct ibv_cq *cq, int solicited_only);
 
 struct ibv_context *fabric_context(void);
+void fabric_plug(void);
 struct ibv_qp *fabric_pair_new(struct ibv_pd *pd,
 			       struct ibv_qp_init_attr *attributes);
 void fabric_pair_free(struct ibv_qp *qp);

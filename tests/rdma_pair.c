@@ -15,6 +15,7 @@
 #include "core/pool.h"
 
 #define POOL_BYTES (32u << 20)
+#define LIMIT_NS   (20 * NS_PER_S)
 
 /* --- an end --- */
 
@@ -307,6 +308,14 @@ pair_close(struct rdma_pair *pair)
 {
 	end_close(&pair->caller);
 	pair_until(pair, pair->called.channel == NULL);
+}
+
+void
+pair_step(struct loop *loop, uint64_t begin_ns, const char *condition)
+{
+	if (loop_now(loop) - begin_ns > LIMIT_NS)
+		fail_msg("never came true: %s", condition);
+	(void)loop_turn(loop, NS_PER_MS);
 }
 
 void

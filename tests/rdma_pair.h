@@ -76,13 +76,12 @@ void pair_pass_ms(struct rdma_pair *pair, unsigned int ms);
 /* Until it is so; fails after 20 s. */
 #define pair_until(pair, condition)                                            \
 	do {                                                                   \
-		uint64_t end_ns = loop_now((pair)->loop) + 20 * NS_PER_S;      \
-		while (!(condition)) {                                         \
-			if (loop_now((pair)->loop) > end_ns)                   \
-				fail_msg("never came true: %s", #condition);   \
-			(void)loop_turn((pair)->loop, NS_PER_MS);              \
-		}                                                              \
+		uint64_t begin_ns = loop_now((pair)->loop);                    \
+		while (!(condition))                                           \
+			pair_step((pair)->loop, begin_ns, #condition);         \
 	} while (0)
+/* One turn; fails if it began too long ago. */
+void pair_step(struct loop *loop, uint64_t begin_ns, const char *condition);
 
 /* A write of `length` bytes whose content tells its sequence; `own`: from
  * memory that is not the pool's. */

@@ -144,6 +144,8 @@ reset(struct rdma_pair *pair)
 	pair->called.closed = 0;
 	fabric.hold_wire = false;
 	fabric.stop = FABRIC_GO_ON;
+	if (fabric_is_let_go()) /* that is what a removal means */
+		fabric_return();
 }
 
 static void
@@ -450,6 +452,7 @@ test_a_removed_device_is_let_go_and_comes_back(void **state)
 	assert_says(pair->caller.text, "removed");
 	pair_until(pair, fabric.regions == 0 && fabric.ids == 0);
 	assert_int_equal(fabric.domains, 0);
+	assert_true(fabric_is_let_go());
 
 	fabric.hold_wire = false;
 	fabric_return();
@@ -472,6 +475,7 @@ test_an_idle_device_that_is_removed_is_let_go(void **state)
 	assert_int_equal(fabric.regions, 1);
 	fabric_remove();
 	pair_until(pair, fabric.regions == 0);
+	assert_true(fabric_is_let_go());
 	fabric_return();
 }
 

@@ -14,12 +14,11 @@
 #include "core/pool.h"
 #include "tests/fake_verbs.h"
 #include "tests/link_host.h"
+#include "tests/rdma_pair.h"
 
-#define URL	   "rdma://" FAKE_ADDRESS ":7788"
+#define URL	   "rdma://" PAIR_URL
 #define SEEDS	   20
 #define STEPS	   40
-#define LIMIT_NS   (20 * NS_PER_S)
-#define KEY	   "0123456789abcdef0123456789abcdef"
 #define POOL_BYTES (32u << 20)
 
 struct two {
@@ -43,8 +42,8 @@ static void
 begin(struct two *two, uint64_t seed)
 {
 	struct transport_context context = {
-		.key = seed % 2 ? (const unsigned char *)KEY : NULL,
-		.key_length = seed % 2 ? strlen(KEY) : 0,
+		.key = seed % 2 ? (const unsigned char *)PAIR_KEY : NULL,
+		.key_length = seed % 2 ? strlen(PAIR_KEY) : 0,
 	};
 
 	memset(two, 0, sizeof(*two));
@@ -75,16 +74,6 @@ end(struct two *two)
 	loop_free(two->loop);
 	fabric_close();
 }
-
-#define until(two, condition)                                                  \
-	do {                                                                   \
-		uint64_t end_ns = loop_now((two)->loop) + LIMIT_NS;            \
-		while (!(condition)) {                                         \
-			if (loop_now((two)->loop) > end_ns)                    \
-				fail_msg("never came true: %s", #condition);   \
-			(void)loop_turn((two)->loop, NS_PER_MS);               \
-		}                                                              \
-	} while (0)
 
 static void
 one_fault(struct two *two)
@@ -160,7 +149,7 @@ one_story(uint64_t seed)
 	struct two two;
 
 	begin(&two, seed);
-	until(&two, two.a->up == 1);
+	pair_until(&two, two.a->up == 1);
 	for (int step = 0; step < STEPS; step++) {
 		host_send(two.a, 1 + draw(&two, 40));
 		if (draw(&two, 3) == 0)
@@ -171,7 +160,7 @@ one_story(uint64_t seed)
 			mend();
 	}
 	mend();
-	until(&two, two.a->ended_count == two.a->sent_count);
+	pair_until(&two, two.a->ended_count == two.a->sent_count);
 	assert_all_well(&two);
 	end(&two);
 }
@@ -201,13 +190,13 @@ test_a_removed_device_costs_a_pause(void **state)
 
 	(void)state;
 	begin(&two, 1);
-	until(&two, two.a->up == 1);
+	pair_until(&two, two.a->up == 1);
 	host_send(two.a, 100);
 	fabric_remove();
-	until(&two, two.a->broken == 1 && fabric.regions == 0);
+	pair_until(&two, two.a->broken == 1 && fabric.regions == 0);
 	host_send(two.a, 100);
 	fabric_return();
-	until(&two, two.a->ended_count == 200);
+	pair_until(&two, two.a->ended_count == 200);
 	assert_all_well(&two);
 	end(&two);
 }
@@ -221,7 +210,7 @@ test_a_goodbye_is_out_before_the_end_is_told(void **state)
 
 	(void)state;
 	begin(&two, 2);
-	until(&two, two.a->up == 1);
+	pair_until(&two, two.a->up == 1);
 	fabric.hold_wire = true;
 	link_goodbye(two.a->link, "it leaves");
 	for (int i = 0; i < 20; i++)
@@ -229,7 +218,7 @@ test_a_goodbye_is_out_before_the_end_is_told(void **state)
 	assert_int_equal(two.a->lost, 0);
 	assert_true(link_is_parting(two.a->link));
 	fabric_release();
-	until(&two, two.a->lost == 1 && two.b->goodbyes == 1);
+	pair_until(&two, two.a->lost == 1 && two.b->goodbyes == 1);
 	assert_false(link_is_parting(two.a->link));
 	end(&two);
 }

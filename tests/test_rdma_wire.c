@@ -174,10 +174,10 @@ test_a_seal_is_good_for_one_message_of_one_connection(void **state)
 	assert_false(rdma_seal_is_right(b, 5, head, payload, length, mac));
 	head[79] ^= 1;
 	assert_true(rdma_seal_is_right(b, 5, head, payload, length, mac));
-	a = rdma_seal_free(a);
-	b = rdma_seal_free(b);
-	later = rdma_seal_free(later);
-	other = rdma_seal_free(other);
+	rdma_seal_free(a);
+	rdma_seal_free(b);
+	rdma_seal_free(later);
+	rdma_seal_free(other);
 }
 
 int
