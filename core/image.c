@@ -284,8 +284,10 @@ put_log_on_top(struct image_stack *stack, td_flag_t flags,
 	if (type == NULL)
 		return reason_set(reason, -ENOENT,
 				  "there is no driver that tracks changes");
-	if (strcmp(stack->images[0]->type, type->name) == 0)
-		return 0;
+	for (int i = 0; i < stack->count; i++) {
+		if (strcmp(stack->images[i]->type, type->name) == 0)
+			return 0;
+	}
 	if (stack->count == FILTERS_MAX)
 		return reason_set(reason, -E2BIG,
 				  "more than %d images in one name",
