@@ -520,6 +520,29 @@ serve_as_source(struct replica *replica)
 	replica_poke(replica);
 }
 
+/* The source has nothing beyond the position: the target is what had gone on,
+ * and was given up (H4). */
+static bool
+goes_on_from_there(const struct replica *replica)
+{
+	const struct history_entry *last =
+		history_last(&replica_durable(replica)->history);
+
+	return replica->decision.outcome == MEETING_WE_SOURCE && last != NULL &&
+	       last->timeline == replica->decision.timeline;
+}
+
+/* What it writes now and the target may never get lies above the position of
+ * their next meeting on a timeline of its own only.  It is the operator's word
+ * by which it goes on, not the arbiter's. */
+static void
+begin_apart(struct replica *replica)
+{
+	replica_new_timeline(replica, replica->options.arbiter->decides
+					      ? HISTORY_FORCED
+					      : 0);
+}
+
 static void
 on_up(struct link *link)
 {
@@ -542,8 +565,10 @@ on_up(struct link *link)
 		union_send(replica);
 		return;
 	}
-	if (durable->active && !durable->outdated &&
-	    durable->role == METADATA_PRIMARY) {
+	if (goes_on_from_there(replica)) {
+		begin_apart(replica);
+	} else if (durable->active && !durable->outdated &&
+		   durable->role == METADATA_PRIMARY) {
 		serve_as_source(replica);
 		return;
 	}

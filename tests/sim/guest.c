@@ -346,15 +346,18 @@ void
 guest_issue(struct node *node)
 {
 	struct guest_request *request;
+	bool full;
 
 	node->issue_ns = sim->now_ns +
 			 sim_below(STREAM_GUEST, sim_chance(STREAM_GUEST, 0.2)
 							 ? 200 * NS_PER_MS
 							 : 30 * NS_PER_MS);
 	if (sim->quiet || !node_admits(node) ||
-	    node->outstanding >= SIM_OUTSTANDING)
+	    node->outstanding >= SIM_OUTSTANDING + SIM_READERS)
 		return;
-	request = request_new(node, choose_op());
+	/* Where writes wait, somebody still tries to read. */
+	full = node->outstanding >= SIM_OUTSTANDING;
+	request = request_new(node, full ? TD_OP_READ : choose_op());
 	if (request->request.op != TD_OP_FLUSH)
 		choose_range(request);
 	if (changes_data(request) && sim_chance(STREAM_GUEST, 0.1))

@@ -37,6 +37,7 @@ static void
 begins_timeline(const struct node *node, const struct metadata_state *before)
 {
 	const struct history_entry *last = history_last(&node->durable.history);
+	const struct node *peer = node_peer(node);
 	bool forced = last->flags & HISTORY_FORCED;
 	bool word = !sim->has_arbiter ||
 		    sim_arbiter_lists_alone(&sim->arbiter, node);
@@ -45,8 +46,11 @@ begins_timeline(const struct node *node, const struct metadata_state *before)
 		world_fail("A9: %s begins a timeline without force, and was "
 			   "not consistent",
 			   node->name);
+	/* H4: or the other one is given up */
 	if (before->outdated && before->role == METADATA_SECONDARY &&
-	    !node->forcing)
+	    !node->forcing &&
+	    (peer->durable.consistent ||
+	     peer->durable.role != METADATA_SECONDARY))
 		world_fail("A9: %s begins a timeline, and was out of date",
 			   node->name);
 	if (!word && !forced)
@@ -167,7 +171,7 @@ laws_of_queues(struct node *node)
 	at_most(node, "operations", length(&node->operations),
 		MIRROR_REQUESTS + VBD_DEPTH + APPLY_SLOTS + RESYNC_COPIES + 3);
 	at_most(node, "requests of its guest", vbd_pending(node->vbd),
-		SIM_OUTSTANDING);
+		SIM_OUTSTANDING + SIM_READERS);
 }
 
 /* No message is left to be done, or to be heard of: one that waits for its

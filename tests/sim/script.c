@@ -14,6 +14,7 @@
 #define QUEUES_NS     (200 * NS_PER_MS)
 #define ROUND_NS      NS_PER_S
 #define PERIOD_MAX_NS (4 * SIM_PERIOD_NS)
+#define SETTLE_NS     (3 * NS_PER_S) /* for what is told last */
 #define VERIFY_NS     (30 * NS_PER_S)
 
 bool
@@ -114,10 +115,15 @@ verify(void)
 	struct node *node = &sim->node[node_is_primary(&sim->node[0]) ? 0 : 1];
 	const struct replica *replica = node_replica(node);
 
-	if (node_command(node, "verify --repair") < 0) {
-		world_fail("a verification of a pair in sync is refused");
-		return;
+	/* A connection may just be on its way back. */
+	while (node_command(node, "verify --repair") < 0 && !sim->failed) {
+		if (sim->now_ns >= end)
+			world_fail("a verification of a pair in sync is "
+				   "refused");
+		(void)script_run_until(sim->now_ns + LOOK_NS);
 	}
+	if (sim->failed)
+		return;
 	while (replica->verify.state == VERIFY_RUNNING && !sim->failed &&
 	       sim->now_ns < end)
 		(void)script_run_until(sim->now_ns + LOOK_NS);
@@ -134,6 +140,7 @@ script_end(void)
 {
 	uint64_t end = sim->now_ns + SIM_PEACE_NS;
 	unsigned int round = 0;
+	bool rests = false;
 
 	faults_heal(true);
 	sim->calm = true;
@@ -147,16 +154,17 @@ script_end(void)
 	}
 	sim->peace_ns = sim->now_ns - sim->calm_ns;
 	sim->quiet = true;
-	while (!(pair_is_in_sync() && pair_is_idle()) && !sim->failed &&
-	       sim->now_ns < end) {
+	while (!rests && !sim->failed && sim->now_ns < end) {
 		operator_mends(round++);
 		(void)script_run_until(sim->now_ns + ROUND_NS / 10);
+		if (!pair_is_in_sync() || !pair_is_idle())
+			continue;
+		(void)script_run_until(sim->now_ns + SETTLE_NS);
+		rests = pair_is_in_sync() && pair_is_idle();
 	}
 	if (sim->failed)
 		return;
-	if (pair_is_in_sync() && pair_is_idle()) {
-		/* the last acknowledgements are on their way */
-		(void)script_run_until(sim->now_ns + LOOK_NS);
+	if (rests) {
 		judge();
 		for (int i = 0; i < SIM_NODES && !sim->failed; i++)
 			shadow_ask(&sim->node[i]);

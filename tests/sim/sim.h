@@ -52,6 +52,7 @@
 #define SIM_SECTORS	(SIM_DISK_BYTES / SIM_SECTOR)
 #define SIM_REGION	4096u
 #define SIM_OUTSTANDING 12   /* requests of one guest */
+#define SIM_READERS	4    /* beside them, when all wait */
 #define SIM_DRIFT	0.02 /* a clock is fast or slow by so much at most */
 #define SIM_FAULTS	96   /* of one story, planned */
 #define SIM_WRITES_MIN	200  /* of one story */
