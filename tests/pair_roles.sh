@@ -13,12 +13,12 @@
 
 image[b]="fault:|${image[b]}"
 
-write() { # NAME BYTE: a block of it, flushed
-    python3 - "$(uri_of "$1")" "$2" <<'PYTHON'
+write() { # NAME BYTE [OFFSET]: a block of it, flushed
+    python3 - "$(uri_of "$1")" "$2" "${3:-8192}" <<'PYTHON'
 import sys, nbd
 handle = nbd.NBD()
 handle.connect_uri(sys.argv[1])
-handle.pwrite(sys.argv[2].encode() * 4096, 8192)
+handle.pwrite(sys.argv[2].encode() * 4096, int(sys.argv[3]))
 handle.flush()
 PYTHON
 }
@@ -67,6 +67,7 @@ cmp "$work/a.img" "$work/b.img"
 # The same to a copy that was complete once.
 stop_host b
 wait_until replica_is a '["state"]' solo
+write a 0 $((13 << 20)) # what the copy is to bring
 kill_host a
 half_sync
 expect_failure 'not consistent.*copy is unfinished.*promote --force' \
