@@ -207,8 +207,12 @@ set_service(struct replica *replica)
 {
 	const char *why = replica->why.text;
 
-	if (replica->opening)
+	if (replica->opening &&
+	    (replica_serves(replica) || replica->arbiter.sole)) {
+		td_set_service(replica->driver, TD_SERVICE_HELD,
+			       "it is being opened");
 		return;
+	}
 	switch (replica->state) {
 	case REPLICA_SOLO:
 	case REPLICA_RESYNC:
@@ -692,7 +696,7 @@ replica_open(td_driver_t *driver, struct store *store,
 	r = open_link(replica, reason);
 	if (r < 0)
 		goto failed;
-	td_set_service(driver, TD_SERVICE_HELD, "it is being opened");
+	set_service(replica);
 	replica_durable(replica)->incarnation++;
 	replica_tracking_start(replica, opened);
 	timer_set(&replica->watch, WATCH_NS);
