@@ -72,6 +72,10 @@ soak: $(B)/tests/sim/sim ## simulate at length (SEEDS=200000 FROM=1 STEPS=5)
 	@$< --explore $(or $(STEPS),5)
 	@$< --from $(or $(FROM),1) --seeds $(or $(SEEDS),200000)
 
+mutants: ## break the rules one at a time; the tests must find each (ONLY="a b")
+	@tests/install-deps
+	@tests/mutants/mutants.py $(ONLY)
+
 bench: ## measure against nbdkit and QEMU (ROUNDS=9 SECONDS=2 CHECK=)
 	@tests/install-deps
 	@+$(MAKE) --no-print-directory all
@@ -110,7 +114,7 @@ fuzzers: $(FUZZERS)
 tidied: $(patsubst %.c,$(B)/%.tidy,$(shell git ls-files '*.c' 2>/dev/null))
 
 .PHONY: all tests deps demo demo-rdma test bench fuzz lint fmt \
-	install clean help where sim soak fuzzers tidied FORCE
+	install clean help where sim soak mutants fuzzers tidied FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
