@@ -58,9 +58,11 @@ offers "tap-ctl resync --discard " "local"
 offers "tap-ctl verify --repair-from " "local"
 offers_among "tap-ctl create --nb" "--nbd-export"
 offers "tap-ctl log-level -n web w" "warning"
+offers "tap-ctl resolve --discard " "local peer"
+offers "tap-ctl checkpoint -n web c" "create"
 offers "tap-ctl metadata " "check dump"
 offers "tap-ctl metadata dump di" "disk.img"
-offers "tap-ctl list -t lo" "lossy"
+offers "tap-ctl list -t lo" "log lossy"
 offers "tap-ctl --run-dir $work list -n " ""
 
 file=$TOP/tools/tapdisk.bash

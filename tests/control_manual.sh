@@ -91,8 +91,8 @@ missing = seen - words
 if missing:
     fail("these members are not explained: " + " ".join(sorted(missing)))
 source = "".join(open(top + "/tools/tapdisk/" + name).read()
-                 for name in ("commands.c", "pair.c", "events.c"))
-commands = set(re.findall(r'\{ "([a-z-]+)", (?:command|pair)_', source))
+                 for name in ("commands.c", "pair.c", "track.c", "events.c"))
+commands = set(re.findall(r'\{ "([a-z-]+)", (?:command|pair|track)_', source))
 commands |= {"commands", "events"}
 titles = set(re.findall(r"^### (.*)$", page, re.M))
 if commands != titles:

@@ -110,6 +110,10 @@ _tap_ctl() {
     _tapdisk_offer_by_help "$help" "$_last" || case ${_words[1]} in
     log-level) _tapdisk_offer "error warning info debug" ;;
     driver) _tapdisk_offer "fault lossy remus" ;;
+    checkpoint) case $_last in
+        create | list | delete) ;;
+        *) _tapdisk_offer "create list delete" ;;
+        esac ;;
     metadata) case $_last in
         dump | check) _tapdisk_offer_files ;;
         metadata) _tapdisk_offer "dump check" ;;

@@ -113,6 +113,31 @@ print_resync(const json_t *resync)
 		printf("  trouble     %s\n", text_of(resync, "trouble"));
 }
 
+static void
+print_side(const char *who, const json_t *side)
+{
+	char size[SIZE_TEXT_MAX];
+
+	if (!json_is_object(side)) {
+		printf("%s would lose what is not counted yet", who);
+		return;
+	}
+	size_text(size, (uint64_t)integer_of(side, "bytes"));
+	printf("%s would lose %s in %lld regions", who, size,
+	       (long long)integer_of(side, "regions"));
+}
+
+/* H4 */
+static void
+print_fork(const json_t *fork)
+{
+	printf("  fork        after timeline %s, epoch %lld: ",
+	       text_of(fork, "timeline"), (long long)integer_of(fork, "epoch"));
+	print_side("this host", json_object_get(fork, "local"));
+	print_side(", the peer", json_object_get(fork, "peer"));
+	putchar('\n');
+}
+
 /* "nine of ten of the guest's requests took 12 ms, of 10 ms: held back" */
 static void
 print_pace(const json_t *pace)
@@ -228,9 +253,12 @@ pair_print(const json_t *replica)
 	if (*why)
 		printf("  why         %s\n", why);
 	if (is_true(replica, "diverged"))
-		printf("  diverged    both hosts wrote alone: \"tap-ctl resync "
-		       "--discard local\" on the one that gives up its "
-		       "writes\n");
+		printf("  diverged    both hosts wrote alone: \"tap-ctl "
+		       "resolve "
+		       "--discard local\" gives up what this one wrote, "
+		       "\"--discard peer\" what the other did\n");
+	if (json_is_object(json_object_get(replica, "fork")))
+		print_fork(json_object_get(replica, "fork"));
 	print_failover(json_object_get(replica, "failover"));
 	if (json_is_object(json_object_get(replica, "resync")))
 		print_resync(json_object_get(replica, "resync"));

@@ -43,6 +43,12 @@ const struct arg_row arg_rows[ARG_COUNT] = {
 	[ARG_REPAIR] = { 0, "repair-from", "local",
 			 "copy to the peer what differs" },
 	[ARG_STOP] = { 0, "stop", NULL, "end the one that is under way" },
+	[ARG_SINCE] = { 0, "since", "CHECKPOINT",
+			"the checkpoint of this name" },
+	[ARG_RAW] = { 0, "raw", NULL,
+		      "ranges only, a line each: OFFSET LENGTH" },
+	[ARG_SIDE] = { 0, "discard", "local|peer",
+		       "whose changes are given up" },
 	[ARG_JSON] = { 0, "json", NULL, "print JSON" },
 	[ARG_DEBUG] = { 0, "debug", NULL,
 			"show what is said to a tapdisk and by it" },
@@ -171,6 +177,31 @@ const struct verb verbs[] = {
 		  "Example:\n"
 		  "  tap-ctl verify -n vm1\n",
 	  .run = verb_verify },
+	{ .name = "resolve",
+	  .summary = "end a divergence: name the side that is given up",
+	  .args = { DISK, ARG_SIDE },
+	  .help = "When both hosts wrote alone, status tells where they parted "
+		  "and what each would\nlose.  What may differ is then copied, "
+		  "and no more.\n",
+	  .run = verb_resolve },
+	{ .name = "checkpoint",
+	  .summary = "name the disk's state, to ask later what changed since",
+	  .args = { DISK, ARG_LIMIT },
+	  .operands_min = 1,
+	  .operands_max = 2,
+	  .operands = "create NAME|list|delete NAME",
+	  .help = "create ends when both hosts have the checkpoint.\n\n"
+		  "Example:\n"
+		  "  tap-ctl checkpoint -n vm1 create monday\n",
+	  .run = verb_checkpoint },
+	{ .name = "changed",
+	  .summary = "tell what changed since a checkpoint",
+	  .args = { DISK, ARG_SINCE, ARG_RAW },
+	  .help = "A line for each range: its offset and length in bytes; then "
+		  "whether the answer\nis exact or names too much.\n\n"
+		  "Example:\n"
+		  "  tap-ctl changed -n vm1 --since monday\n",
+	  .run = verb_changed },
 	{ .name = "metadata",
 	  .summary = "look at a replica's metadata file, off line",
 	  .operands_min = 2,

@@ -45,6 +45,9 @@ enum arg {
 	ARG_DISCARD,
 	ARG_REPAIR,
 	ARG_STOP,
+	ARG_SINCE,
+	ARG_RAW,
+	ARG_SIDE,
 	ARG_JSON,
 	ARG_DEBUG,
 	ARG_RUN_DIR,
@@ -148,11 +151,18 @@ void pair_print(const json_t *replica);
 /* A row of the live view, without its end. */
 void pair_print_row(const json_t *replica);
 
+/* --- track.c --- */
+
+/* The line of status about what is tracked ("tracking" of a status). */
+void track_print(const json_t *tracking);
+
 /* --- the verbs --- */
 
 int verb_allocate(struct context *context);
 int verb_attach(struct context *context);
+int verb_changed(struct context *context);
 int verb_check(struct context *context);
+int verb_checkpoint(struct context *context);
 int verb_close(struct context *context);
 int verb_create(struct context *context);
 int verb_demote(struct context *context);
@@ -168,6 +178,7 @@ int verb_open(struct context *context);
 int verb_pause(struct context *context);
 int verb_promote(struct context *context);
 int verb_resize(struct context *context);
+int verb_resolve(struct context *context);
 int verb_resync(struct context *context);
 int verb_spawn(struct context *context);
 int verb_stats(struct context *context);

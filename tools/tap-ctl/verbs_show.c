@@ -233,6 +233,8 @@ print_status(const json_t *status)
 	}
 	if (json_is_object(json_object_get(status, "replica")))
 		pair_print(json_object_get(status, "replica"));
+	if (json_is_object(json_object_get(status, "tracking")))
+		track_print(json_object_get(status, "tracking"));
 	printf("  requests    %lld under way, %lld waiting, %lld past their "
 	       "time limit\n",
 	       integer_of(status, "in_flight"), integer_of(status, "waiting"),

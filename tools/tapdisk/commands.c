@@ -266,6 +266,10 @@ command_exit(struct control_call *call, json_t *arguments)
 
 const struct control_command daemon_commands[] = {
 	{ "attach", command_attach },
+	{ "changed", track_changed },
+	{ "checkpoint-create", track_create },
+	{ "checkpoint-delete", track_delete },
+	{ "checkpoints", track_list },
 	{ "close", command_close },
 	{ "demote", pair_demote },
 	{ "detach", command_detach },
@@ -276,6 +280,7 @@ const struct control_command daemon_commands[] = {
 	{ "pause", command_pause },
 	{ "promote", pair_promote },
 	{ "resize", command_resize },
+	{ "resolve", track_resolve },
 	{ "resync", pair_resync },
 	{ "stats", command_stats },
 	{ "status", command_status },

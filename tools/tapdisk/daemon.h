@@ -149,6 +149,18 @@ void pair_demote(struct control_call *call, json_t *arguments);
 void pair_resync(struct control_call *call, json_t *arguments);
 void pair_verify(struct control_call *call, json_t *arguments);
 
+/* --- track.c: of one whose changes are tracked --- */
+
+/* What the image that tracks tells of it, in "images" of vbd_json(); NULL
+ * without one.  Borrowed. */
+json_t *track_tracking(const json_t *images);
+
+void track_create(struct control_call *call, json_t *arguments);
+void track_delete(struct control_call *call, json_t *arguments);
+void track_list(struct control_call *call, json_t *arguments);
+void track_changed(struct control_call *call, json_t *arguments);
+void track_resolve(struct control_call *call, json_t *arguments);
+
 /* --- commands.c --- */
 
 extern const struct control_command daemon_commands[];

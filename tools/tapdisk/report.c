@@ -69,10 +69,12 @@ report_status(const struct daemon *daemon)
 {
 	json_t *status = vbd_json(daemon->vbd);
 	json_t *replica = pair_replica(json_object_get(status, "images"));
+	json_t *tracking = track_tracking(json_object_get(status, "images"));
 	char words[160];
 
 	say(daemon, replica, words, sizeof(words));
 	json_object_set(status, "replica", replica ? replica : json_null());
+	json_object_set(status, "tracking", tracking ? tracking : json_null());
 	json_object_del(status, "stats");
 	json_object_del(status, "images");
 	json_object_update_new(
