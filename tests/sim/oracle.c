@@ -104,16 +104,6 @@ has_maybe(const struct cell *cell, uint64_t value)
 	return false;
 }
 
-static bool
-has_known(const struct cell *cell, uint64_t value)
-{
-	for (int i = 0; i < cell->knowns; i++) {
-		if (cell->known[i].value == value)
-			return true;
-	}
-	return false;
-}
-
 static void
 add_maybe(struct cell *cell, uint64_t value)
 {
@@ -150,7 +140,7 @@ settle(struct cell *cell, uint64_t sector, uint64_t value, bool durable)
 
 		if (guest_is_writing(sector, maybe))
 			cell->maybe[kept++] = maybe;
-		else if (maybe != value && !has_known(cell, maybe))
+		else if (maybe != value) /* zeros come again and again */
 			add_known(cell, maybe);
 	}
 	cell->maybes = (uint8_t)kept;
