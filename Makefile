@@ -82,6 +82,12 @@ bench: ## measure against nbdkit and QEMU (ROUNDS=9 SECONDS=2 CHECK=)
 	@tests/bench/bench --build $(B) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CHECK),--check)
 
+bench-vm: ## measure RDMA between two guests (ROUNDS=3 SECONDS=3 CHECK=)
+	@tests/install-deps
+	@+$(MAKE) --no-print-directory all
+	@BUILD=$(B) tests/bench/bench_vm $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CHECK),--check)
+
 fuzz: ## run each fuzzer for FUZZ_SECONDS (60)
 	@+tests/run --fuzz $${FUZZ_SECONDS:-60}
 
@@ -113,7 +119,7 @@ where: ; @echo $(B)
 fuzzers: $(FUZZERS)
 tidied: $(patsubst %.c,$(B)/%.tidy,$(shell git ls-files '*.c' 2>/dev/null))
 
-.PHONY: all tests deps demo demo-rdma test bench fuzz lint fmt \
+.PHONY: all tests deps demo demo-rdma test bench bench-vm fuzz lint fmt \
 	install clean help where sim soak mutants fuzzers tidied FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

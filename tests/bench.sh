@@ -53,3 +53,17 @@ sed 's/^\( *\)settle_qemu_mirror),/\1None),/' "$TOP/tests/bench/bench" >"$work/l
 expect_failure 'qemu mirror: the copies differ' \
     python3 "$work/lazy" --build "$BUILD" --rounds 1 --seconds 0.1 --size 8 \
     --workload "write QD1" --peer "qemu mirror"
+
+# The table of the bench between two guests: which aims are met by such figures.
+for key in alone mirrored alone_nbd mirrored_nbd drbd md; do
+    printf '%s.qd1.us 500\n%s.qd1.iops 1000\n%s.qd16.iops 2500\n' $key $key $key
+done >"$work/figures"
+printf 'lat4160 550\nlat64 250\nrate 4000\nmirrored.qd1.us %s\n' 2900 2900 \
+    >>"$work/figures"
+expect_failure '^aims: 0 met, 3 missed' "$TOP/tests/bench/bench_vm_table" \
+    --check "$work/figures"
+printf 'mirrored.qd1.us %s\nmirrored.qd16.iops 3100\n' 900 900 900 >>"$work/figures"
+"$TOP/tests/bench/bench_vm_table" --check "$work/figures" >"$work/table"
+in_table '0.50 <= 1.5 met$'
+in_table '0.78 >= 0.65 met$'
+in_table '^aims: 3 met, 0 missed'
