@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# What is RDMA's alone, on real verbs between two hosts: five hundred connections
+# What is RDMA's alone, on real verbs between two hosts: six hundred connections
 # leave memory, descriptors and verbs objects where they were; when RDMA breaks
 # the disk goes on over TCP, and back, and nothing is copied; a stop ends in
 # time though nobody answers.
@@ -48,6 +48,24 @@ for host in a b; do
         fail "verbs objects of $host: $(verbs_objects $host)"
 done
 echo "600 rounds left nothing"
+
+# --- RDMA alone, over a link that is well: it breaks not once ---
+
+over=rdma
+DEAD_S=60 # a busy machine is no reason
+new_pair 16M
+on a fio --name=verify --ioengine=nbd --uri="$URI" --rw=randwrite --bs=4k \
+    --iodepth=16 --size=8M --verify=crc32c --verify_fatal=1 --do_verify=1 \
+    >"$work/fio" || fail "fio: $(<"$work/fio")"
+in_sync a
+same_images
+replica_is a '["link"]["path"]' rdma
+replica_is a '["link"]["reconnects"]' 0 ||
+    fail "the link: $(replica_status a '["link"]')"
+end_replica a
+end_replica b
+DEAD_S=3
+echo "2000 writes by fio, and one connection"
 
 # --- from RDMA to TCP, and back ---
 
