@@ -42,8 +42,8 @@ void io_queue(struct io *io, struct tiocb *tiocb);
 /* tiocbs that have not come back. */
 unsigned int io_pending(const struct io *io);
 
-/* Run outstanding tiocbs to their end, blocking: only for a process that is
- * about to close an image outside the loop. */
+/* Run outstanding tiocbs to their end, blocking: only while an image is opened
+ * or closed, which may block. */
 void io_drain(struct io *io);
 
 /*

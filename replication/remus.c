@@ -313,6 +313,10 @@ open_replica(td_driver_t *driver)
 		replica_open(driver, store, &remus->options, &r, &reason);
 	if (remus->replica == NULL)
 		return td_reason(driver, r, "%s", reason_text(&reason, r));
+	/* Its first step is durable before anybody sees the disk, so that who
+	 * asks it, or orders it about, at once is not told to try again. */
+	if (driver->io != NULL)
+		io_drain(driver->io);
 	return 0;
 }
 

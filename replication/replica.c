@@ -643,6 +643,7 @@ init(struct replica *replica, td_driver_t *driver,
 	replica->pool = td_pool(driver);
 	replica->options = *options;
 	replica->opening = true;
+	replica->since_ns = loop_now(replica->loop);
 	if (replica->options.ack_limit_ms == 0)
 		replica->options.ack_limit_ms = ACK_LIMIT_MS;
 	if (replica->options.retry_ms == 0)
