@@ -556,6 +556,9 @@ log_open_driver(td_driver_t *driver, const char *name, td_flag_t flags)
 	}
 	td_set_service(driver, TD_SERVICE_HELD, "it is being opened");
 	tracker_start(&log->tracker, on_started);
+	/* Durable before anybody sees the disk, as with a replica. */
+	if (driver->io != NULL)
+		io_drain(driver->io);
 	return 0;
 }
 
