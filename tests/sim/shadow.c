@@ -3,10 +3,11 @@
  * shadow - see sim.h: what the disk held when a checkpoint was cut, and what
  * hosts say has changed since (A10, I5).
  *
- * The cut is when the epoch that follows is durable: from then on no write
- * carries an older one.  What was acknowledged then, or on its way, is what a
- * sector may have held.  Whatever a host answers, later and whichever host it
- * is, must name each region in which its disk holds anything else.
+ * The cut is when the replica has heard that the epoch that follows is durable:
+ * from then on no write carries an older one.  (It may be durable earlier, by
+ * another flush of the file.)  What was acknowledged then, or on its way, is
+ * what a sector may have held.  Whatever a host answers, later and whichever
+ * host it is, must name each region in which its disk holds anything else.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -17,6 +18,7 @@
 
 #include "core/image.h"
 #include "core/reason.h"
+#include "replication/replica_private.h"
 #include "tests/sim/sim.h"
 
 struct shadow {
@@ -39,9 +41,14 @@ find(const struct metadata_checkpoint *row)
 }
 
 void
-shadow_durable(struct node *node)
+shadow_look(struct node *node)
 {
 	const struct metadata_state *now = &node->durable;
+	const struct replica *replica = node_replica(node);
+
+	if (now->checkpoints == 0 || replica == NULL ||
+	    replica->epoch != now->epoch)
+		return;
 
 	for (unsigned int i = 0; i < now->checkpoints; i++) {
 		const struct metadata_checkpoint *row = &now->checkpoint[i];

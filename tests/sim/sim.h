@@ -386,8 +386,8 @@ void tracking_of_pair(void);
 
 /* --- shadow.c --- */
 
-void shadow_durable(struct node *node); /* its metadata have changed */
-void shadow_ask(struct node *node);	/* about each checkpoint it has */
+void shadow_look(struct node *node); /* whether one was cut */
+void shadow_ask(struct node *node);  /* about each checkpoint it has */
 bool shadow_command(struct node *node, bool create, uint64_t number);
 void shadow_done(struct world *world);
 

@@ -252,7 +252,6 @@ on_flushed(struct fake_file *file)
 	say_durable(node);
 	oracle_durable(node);
 	laws_of_state(node, had ? &before : NULL);
-	shadow_durable(node);
 	if (!copied)
 		return;
 	/* It is what the source is, whatever that had lost. */
@@ -484,6 +483,7 @@ node_run(struct node *node)
 	loop_run_until_idle(node->loop);
 	log_set_disk(NULL);
 	cover(node);
+	shadow_look(node);
 	if (node->dying) {
 		bool stopped =
 			node->stopping && vbd_state(node->vbd) == VBD_CLOSED;
