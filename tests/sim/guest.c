@@ -59,6 +59,14 @@ name_of(const struct guest_request *request)
 	return names[request->request.op];
 }
 
+static bool
+is_writing(const struct guest_request *request, uint64_t sector)
+{
+	return !request->done && changes_data(request) &&
+	       sector >= request->first &&
+	       sector - request->first < request->count;
+}
+
 bool
 guest_is_writing(uint64_t sector, uint64_t value)
 {
@@ -66,10 +74,22 @@ guest_is_writing(uint64_t sector, uint64_t value)
 
 	for (int i = 0; i < SIM_NODES; i++) {
 		list_for_each_entry (request, &sim->node[i].requests, entry) {
-			if (!request->done && changes_data(request) &&
-			    sector >= request->first &&
-			    sector - request->first < request->count &&
+			if (is_writing(request, sector) &&
 			    value_of(request, sector) == value)
+				return true;
+		}
+	}
+	return false;
+}
+
+bool
+guest_writes_to(uint64_t sector)
+{
+	const struct guest_request *request;
+
+	for (int i = 0; i < SIM_NODES; i++) {
+		list_for_each_entry (request, &sim->node[i].requests, entry) {
+			if (is_writing(request, sector))
 				return true;
 		}
 	}

@@ -150,7 +150,8 @@ settle(struct cell *cell, uint64_t sector, uint64_t value, bool durable)
 		cell->knowns = 1;
 		cell->wild = false;
 	}
-	cell->loose = false;
+	/* What did not fit among `maybe` may be what is on its way. */
+	cell->loose = cell->loose && guest_writes_to(sector);
 	cell->murky = false;
 	cell->version = sim->events;
 }

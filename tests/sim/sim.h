@@ -334,6 +334,8 @@ void guest_submit(struct node *node, int op, uint64_t first, uint64_t count);
 void guest_dies(struct node *node);
 /* Whether a write that may still be done would put `value` there. */
 bool guest_is_writing(uint64_t sector, uint64_t value);
+/* Whether any is under way that would change it. */
+bool guest_writes_to(uint64_t sector);
 void guest_done(struct world *world);
 
 /* --- oracle.c --- */
