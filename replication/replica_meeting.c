@@ -684,8 +684,7 @@ on_message(struct link *link, const struct wire_header *header, void *payload)
 static void
 on_proven(struct link *link, uint64_t sequence)
 {
-	(void)link;
-	(void)sequence;
+	apply_proven(link_owner(link), sequence);
 }
 
 const struct link_events replica_link_events = {
