@@ -34,6 +34,11 @@ end_hosts() {
 }
 at_end end_hosts
 
+has_lost_peer() { # HOST
+    local run_dir=$work/$1/run
+    [ "$(replica_status vm1 '["link"]["state"]')" != up ]
+}
+
 # What only happens to a host.
 happens() { # HOST EVENT
     local which
@@ -42,6 +47,12 @@ happens() { # HOST EVENT
         which=$(pid_of "$1")
         kill -KILL "$which"
         wait_until ended "$which"
+        # The page does not race with the end of the connection.
+        if [ "$1" = hosta ]; then
+            wait_until has_lost_peer hostb
+        else
+            wait_until has_lost_peer hosta
+        fi
         ;;
     "is empty") rm -f "$work/$1"/srv/* "$work/$1"/etc/tapdisk/* ;;
     *) fail "$1 $2: what is that?" ;;
