@@ -3,8 +3,8 @@
 #
 # What two hosts copy when they meet again is what may differ and no more (H6):
 # after an outage, a crash of either or of both in either order, a clean leave, a
-# promotion and the return of the other; a crash within a copy, and a role swap
-# there; metadata of another disk, and such as were rolled back.  In sync both
+# promotion and the return of the other; a crash within a copy;
+# metadata of another disk, and such as were rolled back.  In sync both
 # read equal (A5), and a checkpoint answers what changed since, on either host.
 #
 # over: san
@@ -243,7 +243,7 @@ nbdcopy "$(uri_of b)" - | cmp - "$work/of_b"
 at_most "resolved" 3000 "$(regions_copied b "$before")"
 same
 
-# A crash within a copy, on either side, and a role swap there.
+# A crash within a copy, on either side.
 stop_tapdisk "$pid_a"
 wait_until replica_is b '["state"]' solo
 write b 0 3000

@@ -210,27 +210,32 @@ command_resize(struct control_call *call, json_t *arguments)
 }
 
 /* Instructions in a driver's own words: {"type": "fault", "command": ...}. */
-static void
-command_driver(struct control_call *call, json_t *arguments)
+void
+daemon_instruct(struct control_call *call, const char *type,
+		const char *command)
 {
 	struct daemon *daemon = control_context(call);
 	struct reason reason = { "" };
-	const char *type, *command;
-	json_t *result;
-	int r;
+	json_t *result = json_object();
+	int r = image_stack_command(vbd_images(daemon->vbd), type, command,
+				    result, &reason);
 
-	if (!control_unpack(call, arguments, "{s:s, s:s}", "type", &type,
-			    "command", &command))
-		return;
-	result = json_object();
-	r = image_stack_command(vbd_images(daemon->vbd), type, command, result,
-				&reason);
 	if (r == 0) {
 		control_reply(call, result);
 		return;
 	}
 	json_decref(result);
 	control_refuse(call, r, &reason);
+}
+
+static void
+command_driver(struct control_call *call, json_t *arguments)
+{
+	const char *type, *command;
+
+	if (control_unpack(call, arguments, "{s:s, s:s}", "type", &type,
+			   "command", &command))
+		daemon_instruct(call, type, command);
 }
 
 static void

@@ -164,5 +164,8 @@ void track_resolve(struct control_call *call, json_t *arguments);
 /* --- commands.c --- */
 
 extern const struct control_command daemon_commands[];
+/* Give a driver of the stack an instruction; its answer is the call's. */
+void daemon_instruct(struct control_call *call, const char *type,
+		     const char *command);
 
 #endif

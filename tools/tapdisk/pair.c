@@ -98,7 +98,6 @@ order(struct control_call *call, const char *command)
 	struct daemon *daemon = control_context(call);
 	enum vbd_state state = vbd_state(daemon->vbd);
 	struct reason reason = { "" };
-	json_t *result = NULL;
 	int r;
 
 	if (state != VBD_RUNNING) {
@@ -113,16 +112,10 @@ order(struct control_call *call, const char *command)
 			       "--peer",
 			       daemon->name);
 	} else {
-		result = json_object();
-		r = image_stack_command(vbd_images(daemon->vbd), PAIR_TYPE,
-					command, result, &reason);
-	}
-	if (r < 0) {
-		json_decref(result);
-		control_refuse(call, r, &reason);
+		daemon_instruct(call, PAIR_TYPE, command);
 		return;
 	}
-	control_reply(call, result);
+	control_refuse(call, r, &reason);
 }
 
 void

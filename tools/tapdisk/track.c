@@ -53,7 +53,6 @@ ask(struct control_call *call, const char *command)
 	const char *type = tracker_of(daemon);
 	enum vbd_state state = vbd_state(daemon->vbd);
 	struct reason reason = { "" };
-	json_t *result = NULL;
 	int r;
 
 	if (state != VBD_RUNNING) {
@@ -67,16 +66,10 @@ ask(struct control_call *call, const char *command)
 			       "with --track, or as one of two replicas",
 			       daemon->name);
 	} else {
-		result = json_object();
-		r = image_stack_command(vbd_images(daemon->vbd), type, command,
-					result, &reason);
-	}
-	if (r < 0) {
-		json_decref(result);
-		control_refuse(call, r, &reason);
+		daemon_instruct(call, type, command);
 		return;
 	}
-	control_reply(call, result);
+	control_refuse(call, r, &reason);
 }
 
 /* A name is one word of a command: what would be two is refused here. */
