@@ -432,6 +432,7 @@ on_meet(struct link *link, const struct wire_hello *peer)
 	r = decide(replica, peer, &reason);
 	if (r < 0) {
 		replica->trouble = reason;
+		replica->judged = true;
 		log_warn("replica", "not replicating with %s: %s", peer->name,
 			 reason.text);
 		link_refuse(link, &reason);
@@ -657,8 +658,9 @@ on_refused(struct link *link, bool refused, const struct reason *reason)
 
 	replica->meetings++;
 	replica->meeting = false;
-	if (refused && replica->trouble.text[0] == '\0')
-		replica->trouble = *reason;
+	if (refused && !replica->judged)
+		replica->trouble = *reason; /* the last that was said */
+	replica->judged = false;
 	log_info("replica", "no session with the peer: %s", reason->text);
 	replica_poke(replica);
 }

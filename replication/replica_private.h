@@ -369,6 +369,7 @@ struct replica {
 	unsigned char peer_id[METADATA_ID]; /* of the last meeting */
 	struct reason loss;    /* why the last session ended; may be "" */
 	struct reason trouble; /* why no meeting succeeds; may be "" */
+	bool judged; /* in this meeting by us: tells more than the peer does */
 	struct timer retry;
 	struct timer watch; /* looks for a peer whose disk hangs */
 

@@ -92,6 +92,12 @@ pid_b=$pid
 start_tapdisk a "$(name a primary "$port_a" "$port_b")"
 pid_a=$pid
 wait_until told a 'make it as large as the disk'
+
+# Another reason follows: it is the last that is told.
+stop_tapdisk "$pid_b"
+start_tapdisk b "$(name b secondary "$port_b" "$port_a" "key=$work/key")"
+pid_b=$pid
+wait_until told a 'has a key and the other has none'
 end_pair
 new_pair 8M 8M
 start_tapdisk b "$(name b primary "$port_b" "$port_a")"
