@@ -435,9 +435,9 @@ leave(struct log *log, td_request_t treq)
 /* --- opening --- */
 
 static int
-parse(td_driver_t *driver, const char *name)
+parse(struct log *log, const char *name)
 {
-	struct log *log = driver->data;
+	td_driver_t *driver = log->driver;
 	char *rest = log->text, *piece, *value;
 	int r;
 
@@ -509,9 +509,10 @@ open_metadata(struct log *log, struct reason *reason)
 	log->options.is_new = is_new;
 	if (r == 0)
 		r = tracker_open(&log->tracker, stack->loop, log->metadata,
-				 &log->io, &log->options, &events, log, reason);
+				 &log->io, &log->options, &events, reason);
 	if (r < 0)
 		return r;
+	log->tracker.owner = log;
 	if (path != NULL &&
 	    remus_program.look_at_image(path, &size, &time_ns) &&
 	    tracker_check_image(&log->tracker, size, time_ns))
@@ -542,7 +543,7 @@ log_open_driver(td_driver_t *driver, const char *name, td_flag_t flags)
 				 "changes to track");
 	log->driver = driver;
 	log->forwards = below->driver->ops == &tapdisk_remus;
-	r = parse(driver, name);
+	r = parse(log, name);
 	if (r < 0 || log->forwards)
 		return r;
 	task_init(&log->work, driver->image->stack->loop, on_work);
@@ -602,12 +603,13 @@ log_queue(td_driver_t *driver, td_request_t treq)
 {
 	struct log *log = driver->data;
 
-	if (log->forwards || treq.op == TD_OP_READ ||
-	    treq.op == TD_OP_BLOCK_STATUS)
-		td_forward_request(treq);
-	else if (treq.op != TD_OP_FLUSH)
+	bool is_flush = treq.op == TD_OP_FLUSH;
+	bool changes = !is_flush && treq.op != TD_OP_READ &&
+		       treq.op != TD_OP_BLOCK_STATUS;
+
+	if (!log->forwards && changes)
 		queue_change(log, treq);
-	else if (treq.flags & TD_REQUEST_LAST)
+	else if (!log->forwards && is_flush && treq.flags & TD_REQUEST_LAST)
 		leave(log, treq);
 	else
 		td_forward_request(treq);

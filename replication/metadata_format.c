@@ -110,10 +110,12 @@ static bool
 is_plausible_map(const struct metadata_state *state)
 {
 	const struct metadata_map *map = &state->map;
-	static const struct metadata_map none;
 
 	if (map->id == 0)
-		return memcmp(map, &none, sizeof(none)) == 0 &&
+		return map->region == 0 && map->extent == 0 &&
+		       map->capacity == 0 && !map->suspect_all &&
+		       map->unknown_epoch == 0 && map->wide_epoch == 0 &&
+		       map->image_size == 0 && map->image_time_ns == 0 &&
 		       state->checkpoints == 0;
 	return dirty_map_is_region(map->region) &&
 	       intent_is_extent(map->extent) && map->extent >= map->region &&

@@ -55,7 +55,8 @@ replica_tracking_open(struct replica *replica, bool is_new,
 
 	options.is_new = is_new;
 	r = tracker_open(&replica->tracker, replica->loop, replica->metadata,
-			 &replica->io, &options, &events, replica, reason);
+			 &replica->io, &options, &events, reason);
+	replica->tracker.owner = replica;
 	if (r < 0 || !look_at_image(replica, &size, &time_ns) ||
 	    !tracker_check_image(&replica->tracker, size, time_ns))
 		return r;

@@ -152,8 +152,7 @@ struct tracker {
 int tracker_open(struct tracker *tracker, struct loop *loop,
 		 struct metadata *metadata, struct image_io *io,
 		 const struct tracker_options *options,
-		 const struct tracker_events *events, void *owner,
-		 struct reason *reason);
+		 const struct tracker_events *events, struct reason *reason);
 void tracker_close(struct tracker *tracker); /* closed ones too */
 
 /* The image's file as it is now; between open and start.  True if it is not

@@ -173,7 +173,7 @@ load_page(struct tracker *tracker, uint64_t number, const unsigned char *bytes)
 	if (length > map->size - offset)
 		length = map->size - offset;
 	for (int i = 0; i < PLACES; i++) {
-		kind[i] = dirty_map_check(map, number, bytes + i * PAGE,
+		kind[i] = dirty_map_check(map, number, bytes + (size_t)i * PAGE,
 					  &generation[i]);
 		if (kind[i] == DIRTY_MAP_WHOLE &&
 		    generation[i] % PLACES != (uint32_t)i)
@@ -186,7 +186,7 @@ load_page(struct tracker *tracker, uint64_t number, const unsigned char *bytes)
 			best = i;
 	}
 	if (best >= 0)
-		dirty_map_decode(map, number, bytes + best * PAGE);
+		dirty_map_decode(map, number, bytes + (size_t)best * PAGE);
 	if (damaged < 0)
 		return;
 	/* Torn by a crash: the other place is what was before.  Blank, it is
@@ -335,7 +335,7 @@ allocate(struct tracker *tracker)
 		return r;
 	tracker->slot_bytes =
 		aligned_alloc(PAGE, intent_slot_bytes(row->capacity));
-	tracker->page_bytes = aligned_alloc(PAGE, TRACKER_BATCH * PAGE);
+	tracker->page_bytes = aligned_alloc(PAGE, (size_t)TRACKER_BATCH * PAGE);
 	if (tracker->slot_bytes == NULL || tracker->page_bytes == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < TRACKER_BATCH; i++) {
@@ -349,8 +349,7 @@ int
 tracker_open(struct tracker *tracker, struct loop *loop,
 	     struct metadata *metadata, struct image_io *io,
 	     const struct tracker_options *options,
-	     const struct tracker_events *events, void *owner,
-	     struct reason *reason)
+	     const struct tracker_events *events, struct reason *reason)
 {
 	int r;
 
@@ -360,7 +359,6 @@ tracker_open(struct tracker *tracker, struct loop *loop,
 	tracker->store = metadata_store(metadata);
 	tracker->io = io;
 	tracker->events = events;
-	tracker->owner = owner;
 	tracker->is_new = options->is_new;
 	INIT_LIST_HEAD(&tracker->room);
 	INIT_LIST_HEAD(&tracker->marking);

@@ -127,7 +127,10 @@ for first in "a b" "b a"; do
     kill_tapdisk "$pid_b"
     kill_tapdisk "$pid_a"
     for host in $first; do
-        [ $host = a ] && start a secondary || start b primary
+        case $host in
+        a) start a secondary ;;
+        b) start b primary ;;
+        esac
     done
     in_sync b
     at_most "both crashed, $first" 3000 "$(regions_copied b 0)"
@@ -312,4 +315,4 @@ stop_tapdisk "$pid"
 cp "$work/c.meta" "$work/a.img.meta"
 start a secondary
 replica_is a '["state"]' secondary || fail "it is no secondary"
-wait_until bash -c 'grep -q "different disks" "$1"' - "$work/a.log"
+wait_until grep -q "different disks" "$work/a.log"

@@ -408,7 +408,7 @@ test_a_line_is_as_long_as_is_said_and_a_longer_one_ends_it(void **state)
 	struct peer *peer = peer_new(*state);
 
 	memset(line, ' ', sizeof(line));
-	memcpy(line, head, strlen(head));
+	memcpy(line, head, sizeof(head) - 1);
 	line[CONTROL_LINE_MAX] = '\n';
 	say_bytes(peer, line, CONTROL_LINE_MAX + 1);
 	hears(peer, "{\"version\":1,\"id\":null,\"result\":{\"text\":\"\"}}");

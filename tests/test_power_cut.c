@@ -402,8 +402,9 @@ start(void)
 		fill_state(metadata_state(world.metadata));
 	assert_int_equal(tracker_open(&world.tracker, world.loop,
 				      world.metadata, &world.io, &options,
-				      &events, &world, &reason),
+				      &events, &reason),
 			 0);
+	world.tracker.owner = &world;
 	world.epoch = metadata_state(world.metadata)->epoch;
 	world.started = world.dead = false;
 	tracker_start(&world.tracker, on_started);

@@ -143,7 +143,8 @@ open_with(const struct tracker_options *options)
 		fill_state();
 	world.epoch = metadata_state(world.metadata)->epoch;
 	r = tracker_open(&world.tracker, world.loop, world.metadata, &world.io,
-			 options, &events, &world, &world.reason);
+			 options, &events, &world.reason);
+	world.tracker.owner = &world;
 	world.open = r == 0;
 	if (r < 0) {
 		world.metadata = metadata_close(world.metadata);

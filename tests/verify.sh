@@ -58,11 +58,11 @@ writer=$!
 pids+=("$writer")
 for round in 1 2 3 4 5 6; do
     slow=$([ $((round % 2)) -eq 1 ] && echo a || echo b)
-    tap-ctl driver -n $slow fault "add op=write,delay=5ms" >/dev/null
+    tap-ctl driver -n "$slow" fault "add op=write,delay=5ms" >/dev/null
     wait_until acked $((round * 20))
     found tap-ctl verify -n a
     [ "$status" -eq 0 ] || fail "round $round: $(cat "$work/out")"
-    tap-ctl driver -n $slow fault clear >/dev/null
+    tap-ctl driver -n "$slow" fault clear >/dev/null
 done
 kill "$writer"
 wait "$writer" 2>/dev/null || true

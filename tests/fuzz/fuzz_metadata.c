@@ -153,9 +153,10 @@ put_state(void)
 static void
 sign_slot(unsigned char *slot)
 {
+	static const char slot_magic[8] = "tdintent";
 	uint32_t count = get32(slot + 12) % (CAPACITY + 2);
 
-	memcpy(slot, "tdintent", 8);
+	memcpy(slot, slot_magic, sizeof(slot_magic));
 	put32(slot + 12, count);
 	put64(slot + 24, MAP_ID);
 	put32(slot + 32, 4u << 20);

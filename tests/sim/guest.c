@@ -254,8 +254,9 @@ static uint64_t
 zipf(void)
 {
 	double where = sim_random(STREAM_GUEST);
+	uint64_t sectors = SIM_SECTORS;
 
-	return (uint64_t)(where * where * where * (double)SIM_SECTORS);
+	return (uint64_t)(where * where * where * (double)sectors);
 }
 
 /* Anywhere, in a place that all like, or where the last one ended. */

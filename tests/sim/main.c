@@ -175,8 +175,7 @@ run_explore(unsigned int steps)
 static bool
 parse_line(char *line, struct story *ret_story, bool *ret_any)
 {
-	char *without;
-	int at = 0;
+	char *without, *end;
 
 	*ret_story = (struct story){ .seed = 0 };
 	line[strcspn(line, "#\n")] = '\0';
@@ -189,13 +188,15 @@ parse_line(char *line, struct story *ret_story, bool *ret_any)
 		return without == NULL ||
 		       run_parse_without(ret_story, without + 9);
 	}
-	if (sscanf(line, "schedule %u %n", &ret_story->variant, &at) != 1)
+	if (strncmp(line, "schedule ", 9) != 0)
 		return false;
-	line[at + (int)strcspn(line + at, "\t")] = '\0';
-	while (at > 0 && strlen(line) > 0 && line[strlen(line) - 1] == ' ')
-		line[strlen(line) - 1] = '\0';
+	ret_story->variant = (unsigned int)strtoul(line + 9, &end, 10);
+	end += strspn(end, " ");
+	end[strcspn(end, "\t")] = '\0';
+	while (*end != '\0' && end[strlen(end) - 1] == ' ')
+		end[strlen(end) - 1] = '\0';
 	(void)snprintf(ret_story->schedule, sizeof(ret_story->schedule), "%s",
-		       line + at);
+		       end);
 	return explore_parse(ret_story->schedule);
 }
 

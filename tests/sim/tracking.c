@@ -126,7 +126,7 @@ find(struct node *node, struct found *found)
 	found->whole = !is_new && metadata_state(found->metadata)->map.id != 0;
 	if (found->whole &&
 	    tracker_open(&found->tracker, found->loop, found->metadata,
-			 &found->io, &options, &events, NULL, NULL) < 0)
+			 &found->io, &options, &events, NULL) < 0)
 		world_fail("the map of %s could not be read after a loss of "
 			   "power",
 			   node->name);

@@ -115,17 +115,19 @@ list_checkpoints(const struct context *context, struct client *client,
 
 	if (r < 0)
 		return r;
-	if (has(context, ARG_JSON))
+	if (has(context, ARG_JSON)) {
 		print_json(result);
-	else
-		json_array_foreach (json_object_get(result, "checkpoints"), i,
-				    row)
-			printf("%-24s timeline %s, epoch %lld, %s\n",
-			       text_of(row, "name"), text_of(row, "timeline"),
-			       number_in(row, "epoch"),
-			       *text_of(row, "why")	   ? text_of(row, "why")
-			       : is_true(row, "confirmed") ? "confirmed"
-							   : "not confirmed");
+		json_decref(result);
+		return 0;
+	}
+	json_array_foreach (json_object_get(result, "checkpoints"), i, row) {
+		printf("%-24s timeline %s, epoch %lld, %s\n",
+		       text_of(row, "name"), text_of(row, "timeline"),
+		       number_in(row, "epoch"),
+		       *text_of(row, "why")	   ? text_of(row, "why")
+		       : is_true(row, "confirmed") ? "confirmed"
+						   : "not confirmed");
+	}
 	json_decref(result);
 	return 0;
 }
@@ -219,8 +221,9 @@ ask_changed(struct client *client, const char *since, json_t **ret_answer,
 			json_decref(runs);
 			return r;
 		}
-		json_array_foreach (json_object_get(slice, "runs"), i, run)
+		json_array_foreach (json_object_get(slice, "runs"), i, run) {
 			add_run(runs, run);
+		}
 		from = number_in(slice, "next");
 		size = number_in(slice, "size");
 		/* what one of them knows too widely, the whole does */
