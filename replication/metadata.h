@@ -165,8 +165,9 @@ bool metadata_is_idle(const struct metadata *metadata); /* no commit */
 /* --- the bytes, for off-line tools and fuzzing --- */
 
 #define METADATA_COPY_BYTES (64u << 10)
-#define METADATA_BYTES	    (UINT64_C(2) * METADATA_COPY_BYTES) /* before the map \
-								 */
+#define METADATA_BYTES                                                         \
+	(UINT64_C(2) * METADATA_COPY_BYTES) /* before the map                  \
+					     */
 
 /* ret_bytes is METADATA_COPY_BYTES long.  A state that could not be read again
  * is a mistake of ours: asserted. */

@@ -87,8 +87,12 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 	while (names.held)
 		(void)pthread_cond_wait(&names.changed, &names.lock);
 	for (int i = 0; names.addresses[i] != NULL; i++) {
-		*end = entry_new(names.addresses[i], service);
-		end = &(*end)->ai_next;
+		struct addrinfo *entry = entry_new(names.addresses[i], service);
+
+		if (entry == NULL)
+			break;
+		*end = entry;
+		end = &entry->ai_next;
 	}
 	(void)pthread_mutex_unlock(&names.lock);
 	return *ret == NULL ? EAI_NONAME : 0;
@@ -275,7 +279,9 @@ listen_at(struct fixture *f, int index, const char *address)
 static const char *
 port_of(const struct fixture *f, int index)
 {
-	return strrchr(f->side[index].acceptor->address, ':') + 1;
+	const char *address = f->side[index].acceptor->address;
+
+	return address == NULL ? "" : strrchr(address, ':') + 1;
 }
 
 static void

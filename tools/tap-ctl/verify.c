@@ -16,7 +16,7 @@
 #include "tools/tap-ctl/verbs.h"
 
 #define LOOK_MS	    50
-#define SECONDS_MAX (7 * 86400)
+#define SECONDS_MAX (7L * 86400)
 
 static const char *
 text_of(const json_t *object, const char *key)
