@@ -43,7 +43,8 @@ FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 all: $(TOOLS) $(B)/lib.a ## build the daemon and the tools
 
-tests: $(TESTS) $(B)/tests/sim/sim $(B)/tests/vm/rounds ## build what tests run
+tests: $(TESTS) $(B)/tests/sim/sim $(B)/tests/vm/rounds \
+	$(B)/tests/bench/map_search ## build what tests run
 
 deps: ## install the Debian packages that are missing
 	@tests/install-deps
@@ -78,7 +79,8 @@ mutants: ## break the rules one at a time; the tests must find each (ONLY="a b")
 
 bench: ## measure against nbdkit and QEMU (ROUNDS=9 SECONDS=2 CHECK=)
 	@tests/install-deps
-	@+$(MAKE) --no-print-directory all
+	@+$(MAKE) --no-print-directory all $(B)/tests/bench/map_search
+	@$(B)/tests/bench/map_search $(if $(CHECK),--check)
 	@tests/bench/bench --build $(B) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CHECK),--check)
 
@@ -132,7 +134,7 @@ $(TOOLS): $(B)/%: $(B)/tools/%.o $$(call rooms,$$*) $(B)/lib.a
 $(TESTS): %: %.o $(FAKES) $(B)/lib.a
 	$(call say,LD $@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
-$(B)/tests/vm/rounds: $(B)/tests/vm/rounds.o $(B)/lib.a
+$(B)/tests/vm/rounds $(B)/tests/bench/map_search: %: %.o $(B)/lib.a
 	$(call say,LD $@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(B)/tests/sim/sim: $(SIM) $(B)/lib.a
