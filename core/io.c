@@ -5,13 +5,14 @@
  *   io_queue -> queue --(once a turn)--> back-end --> done -> callback
  *          \--> helper threads ---------------------/
  *
- * What the back-end cannot do without blocking goes straight to the helpers;
- * it does not count against IO_DEPTH, so calls that hang hold up no transfer.
- * All else waits in `queue` for the task that runs once a turn.  After it has
- * submitted, it looks at the back-end's completions in memory: for a file in
- * memory they are there already, and a turn of the loop is saved.  A single
- * transfer of such a file does without the back-end, as do all if that is not
- * good at them.
+ * What the back-end cannot do without blocking goes straight to the helpers,
+ * as does a long copy from or to a file in memory, which the loop would else
+ * make itself; neither counts against IO_DEPTH, so calls that hang hold up no
+ * transfer of the back-end.  All else waits in `queue` for the task that runs
+ * once a turn.  After it has submitted, it looks at the back-end's completions
+ * in memory: for a file in memory they are there already, and a turn of the
+ * loop is saved.  A single transfer of such a file does without the back-end,
+ * as do all if that is not good at them.
  *
  * I4  A tiocb is in one place: queue, the back-end, the helpers, or done.
  *     `pending` counts all four, `kernel` those with the back-end.
@@ -31,6 +32,10 @@
 
 /* How long to wait after the kernel was short of memory for requests. */
 #define KICK_AGAIN_NS NS_PER_MS
+
+/* Bytes from which on copying takes longer than waking a helper for it; the
+ * loop meanwhile receives the next request, or sends the last answer. */
+#define IO_COPY_LARGE (256u << 10)
 
 struct io {
 	struct loop *loop; /* borrowed */
@@ -121,7 +126,9 @@ io_way(const struct io *io, const struct tiocb *tiocb)
 		asynchronous = asynchronous && io->backend->buffered;
 		break;
 	case TD_FILE_MEMORY:
-		return IO_ON_THE_SPOT;
+		return tiocb->op != TIOCB_FLUSH && tiocb->bytes >= IO_COPY_LARGE
+			       ? IO_HELPER
+			       : IO_ON_THE_SPOT;
 	}
 	return asynchronous ? IO_BACKEND : IO_HELPER;
 }

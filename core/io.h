@@ -5,8 +5,9 @@
  * Reads, writes and flushes go through a back-end from one table: libaio or
  * io_uring, probed at start, or forced by name.  What has no asynchronous form
  * (TIOCB_CALL; under libaio flushes and TD_FILE_BUFFERED) goes to a pool of
- * IO_HELPERS threads, one system call a job.  tiocbs are gathered and submitted
- * once a turn; callbacks come from the loop, never from inside io_queue().
+ * IO_HELPERS threads, one system call a job, and so does a long transfer of a
+ * TD_FILE_MEMORY.  tiocbs are gathered and submitted once a turn; callbacks
+ * come from the loop, never from inside io_queue().
  *
  * I1  A tiocb's callback runs exactly once, with 0 or a negative errno.
  * I2  Short transfers are carried on here; a transfer that makes no progress

@@ -56,8 +56,9 @@ td_image_t *td_image_below(td_driver_t *driver);
  * After td_prep_read, td_prep_write or td_prep_flush: say what kind of file
  * `fd` is if it is not opened with O_DIRECT.  A transfer through a page cache
  * may wait while it is submitted; where the back-end would, a helper thread
- * does. Files in memory are read and written on the spot.  A tiocb of which
- * nothing is said goes to the back-end, whatever it waits for.
+ * does.  Files in memory are read and written on the spot, but for long
+ * transfers, which a helper thread makes.  A tiocb of which nothing is said
+ * goes to the back-end, whatever it waits for.
  */
 void td_prep_file(struct tiocb *tiocb, enum td_file file);
 

@@ -21,6 +21,7 @@
 #include "tests/test.h"
 
 #define BLOCK 4096
+#define LARGE (1u << 20) /* no copy of that size is made by the loop */
 
 struct fixture {
 	const char *backend;
@@ -346,21 +347,20 @@ test_flush_succeeds_and_its_error_is_told(void **state)
 }
 
 static void
-test_transfer_moves_the_data_whatever_the_file(void **state)
+move_the_data(struct fixture *f, size_t bytes)
 {
 	static const enum td_file files[] = {
 		TD_FILE_DIRECT,
 		TD_FILE_BUFFERED,
 		TD_FILE_MEMORY,
 	};
-	static char out[BLOCK], in[BLOCK];
-	struct fixture *f = *state;
+	static char out[LARGE], in[LARGE];
 	struct job write = { .ended = 0 }, flush = { .ended = 0 };
 	size_t i;
 
 	for (i = 0; i < 3; i++) {
-		memset(out, 'a' + (int)i, BLOCK);
-		td_prep_write(&write.tiocb, f->fd, out, BLOCK, 0, job_on_end,
+		memset(out, 'a' + (int)i, bytes);
+		td_prep_write(&write.tiocb, f->fd, out, bytes, 0, job_on_end,
 			      &write);
 		td_prep_file(&write.tiocb, files[i]);
 		io_queue(f->io, &write.tiocb);
@@ -372,9 +372,16 @@ test_transfer_moves_the_data_whatever_the_file(void **state)
 		assert_int_equal(write.ended + flush.ended, 2 * i + 2);
 		assert_int_equal(write.result, 0);
 		assert_int_equal(flush.result, 0);
-		assert_int_equal(pread(f->fd, in, BLOCK, 0), BLOCK);
-		assert_memory_equal(in, out, BLOCK);
+		assert_int_equal(pread(f->fd, in, bytes, 0), bytes);
+		assert_memory_equal(in, out, bytes);
 	}
+}
+
+static void
+test_transfer_moves_the_data_whatever_the_file(void **state)
+{
+	move_the_data(*state, BLOCK);
+	move_the_data(*state, LARGE);
 }
 
 struct gate {
@@ -391,6 +398,34 @@ gate_call(void *arg)
 	gate->thread = pthread_self();
 	pthread_barrier_wait(&gate->barrier);
 	return gate->result;
+}
+
+/* One call on each helper thread, until release_helpers(). */
+static void
+hold_helpers(struct fixture *f, struct job *call, struct gate *gate)
+{
+	int i;
+
+	for (i = 0; i < IO_HELPERS; i++) {
+		pthread_barrier_init(&gate[i].barrier, NULL, 2);
+		gate[i].result = -i;
+		td_prep_call(&call[i].tiocb, gate_call, &gate[i], job_on_end,
+			     &call[i]);
+		io_queue(f->io, &call[i].tiocb);
+	}
+}
+
+/* The other way round than they began: all of them do run. */
+static void
+release_helpers(struct fixture *f, struct gate *gate)
+{
+	int i;
+
+	for (i = IO_HELPERS - 1; i >= 0; i--)
+		pthread_barrier_wait(&gate[i].barrier);
+	run_until_idle(f);
+	for (i = 0; i < IO_HELPERS; i++)
+		pthread_barrier_destroy(&gate[i].barrier);
 }
 
 /* Threads that the kernel made for io_uring in this process. */
@@ -453,29 +488,48 @@ test_calls_run_side_by_side_and_hold_up_no_transfer(void **state)
 	int i;
 
 	fill_file(f, BLOCK);
-	for (i = 0; i < IO_HELPERS; i++) {
-		pthread_barrier_init(&gate[i].barrier, NULL, 2);
-		gate[i].result = -i;
-		td_prep_call(&call[i].tiocb, gate_call, &gate[i], job_on_end,
-			     &call[i]);
-		io_queue(f->io, &call[i].tiocb);
-	}
+	hold_helpers(f, call, gate);
 	td_prep_read(&read.tiocb, f->fd, in, BLOCK, 0, job_on_end, &read);
 	io_queue(f->io, &read.tiocb);
 	while (!read.ended)
 		assert_int_equal(loop_turn(f->loop, 0), 0);
 	assert_int_equal(io_pending(f->io), IO_HELPERS);
 
-	/* the other way round than they began: all of them do run */
-	for (i = IO_HELPERS - 1; i >= 0; i--)
-		pthread_barrier_wait(&gate[i].barrier);
-	run_until_idle(f);
+	release_helpers(f, gate);
 	for (i = 0; i < IO_HELPERS; i++) {
 		assert_int_equal(call[i].ended, 1);
 		assert_int_equal(call[i].result, -i);
 		assert_false(pthread_equal(gate[i].thread, pthread_self()));
-		pthread_barrier_destroy(&gate[i].barrier);
 	}
+}
+
+/* While all helpers are held, it waits; one in a block does not. */
+static void
+test_long_copy_in_memory_is_not_made_by_the_loop(void **state)
+{
+	static char out[LARGE], in[LARGE];
+	struct fixture *f = *state;
+	struct job call[IO_HELPERS] = { { .ended = 0 } };
+	struct job large = { .ended = 0 }, small = { .ended = 0 };
+	struct gate gate[IO_HELPERS];
+
+	memset(out, 'x', LARGE);
+	hold_helpers(f, call, gate);
+	td_prep_write(&large.tiocb, f->fd, out, LARGE, 0, job_on_end, &large);
+	td_prep_file(&large.tiocb, TD_FILE_MEMORY);
+	io_queue(f->io, &large.tiocb);
+	td_prep_write(&small.tiocb, f->fd, out, BLOCK, LARGE, job_on_end,
+		      &small);
+	td_prep_file(&small.tiocb, TD_FILE_MEMORY);
+	io_queue(f->io, &small.tiocb);
+	while (!small.ended)
+		assert_int_equal(loop_turn(f->loop, 0), 0);
+	assert_int_equal(large.ended, 0);
+	release_helpers(f, gate);
+	assert_int_equal(large.ended, 1);
+	assert_int_equal(large.result, 0);
+	assert_int_equal(pread(f->fd, in, LARGE, 0), LARGE);
+	assert_memory_equal(in, out, LARGE);
 }
 
 static int calls_done, calls_result;
@@ -634,6 +688,7 @@ main(void)
 		OVER_BOTH(test_flush_succeeds_and_its_error_is_told),
 		OVER_BOTH(test_transfer_moves_the_data_whatever_the_file),
 		OVER_BOTH(test_calls_run_side_by_side_and_hold_up_no_transfer),
+		OVER_BOTH(test_long_copy_in_memory_is_not_made_by_the_loop),
 		OVER_BOTH(test_call_outside_a_driver_is_answered),
 		OVER_BOTH(test_drain_ends_everything_without_the_loop),
 		OVER_BOTH(
