@@ -31,6 +31,7 @@
 #endif
 
 #define STOP_TIMEOUT_S 30
+#define BUSY_POLL_US   100
 #define SECONDS_MAX    86400
 #define POOL_LIMIT     (64ull << 30)
 #define POOL_DEFAULT   (64ull << 20)
@@ -320,6 +321,7 @@ options_parse(struct options *options, int argc, char **argv,
 		.log_level = LOG_INFO,
 		.stop_timeout_s = STOP_TIMEOUT_S,
 		.pool_bytes = POOL_DEFAULT,
+		.busy_poll_us = BUSY_POLL_US,
 		/* As nbdkit: key material turns TLS on unless --tls says. */
 		.tls = (enum options_tls) - 1,
 	};
