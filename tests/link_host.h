@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * link_host - two hosts for tests of the link: an owner that meets whom it
- * meets, and counts what it hears; and a puppet, which speaks the protocol with
- * its own mouth and may say anything.
+ * link_host - hosts for tests of the link: an owner that meets whom it meets,
+ * and counts what it hears; and what such a test has.
  */
 #ifndef TESTS_LINK_HOST_H
 #define TESTS_LINK_HOST_H
 
 #include "core/reason.h"
 #include "replication/link.h"
+#include "tests/puppet.h"
 
 #define HOST_SENDS 4096 /* messages of a test */
 
@@ -54,36 +54,6 @@ struct host *host_new_paths(struct loop *loop, const char *const *listens,
 struct host *host_free(struct host *host);
 void host_send(struct host *host, unsigned int count);
 void host_acknowledge(struct host *host, uint64_t sequence);
-
-#define PUPPET_KINDS 64
-
-struct puppet {
-	struct channel *channel;
-	struct loop *loop;
-	struct pool *pool;
-	const char *key;
-	struct wire_hello hello; /* that it says */
-	bool silent;		 /* says none */
-	bool mute;		 /* proves nothing by itself */
-	bool open, closed;
-	int heard[PUPPET_KINDS]; /* by type */
-	char text[WIRE_TEXT_MAX + 1];
-	unsigned char own[WIRE_HELLO_MAX];
-	size_t own_length;
-};
-
-/* It calls `address` of the fake network. */
-struct puppet *puppet_new(struct loop *loop, const char *key);
-void puppet_call(struct puppet *puppet, const char *address);
-struct puppet *puppet_free(struct puppet *puppet);
-/* The checksums are made right. */
-void puppet_say(struct puppet *puppet, struct wire_header header,
-		const void *payload, size_t length);
-/* As they are. */
-void puppet_say_bytes(struct puppet *puppet, const unsigned char *header,
-		      const void *payload, size_t length);
-/* Meets as the source: from now on in session `session`. */
-void puppet_begin(struct puppet *puppet, uint64_t session);
 
 #define assert_said(text, part)                                                \
 	do {                                                                   \

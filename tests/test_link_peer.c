@@ -23,6 +23,7 @@ open_puppet(struct fixture *f)
 {
 	f->b = host_new(f->loop, "fake://b", NULL, false, NULL);
 	f->puppet = puppet_new(f->loop, NULL);
+	f->puppet->keep_acks = true;
 	puppet_call(f->puppet, "b");
 	puppet_begin(f->puppet, SESSION);
 	assert_int_equal(f->puppet->heard[WIRE_BEGUN], 1);
@@ -359,6 +360,30 @@ test_an_acknowledgement_of_another_session_counts_nothing(void **state)
 	assert_int_equal(f->b->ended_count, 0);
 }
 
+/* Room for four; then, in the header of whatever comes, for two more. */
+static void
+test_no_more_is_sent_than_the_peer_has_room_for(void **state)
+{
+	struct fixture *f = *state;
+	struct wire_header header = { .type = WIRE_PONG,
+				      .session = SESSION,
+				      .acknowledged = 4,
+				      .credits = 2 };
+
+	f->b = host_new(f->loop, "fake://b", NULL, false, NULL);
+	f->puppet = puppet_new(f->loop, NULL);
+	f->puppet->keep_acks = true;
+	f->puppet->hello.window = 4;
+	puppet_call(f->puppet, "b");
+	puppet_begin(f->puppet, SESSION);
+	host_send(f->b, 20);
+	pass_ms(f, 100);
+	assert_int_equal(f->puppet->heard[WIRE_WRITE], 4);
+	puppet_say(f->puppet, header, NULL, 0);
+	pass_ms(f, 100);
+	assert_int_equal(f->puppet->heard[WIRE_WRITE], 6);
+}
+
 static void
 test_what_is_out_of_turn_ends_the_connection(void **state)
 {
@@ -423,6 +448,7 @@ main(void)
 		TEST(test_a_message_that_comes_twice_is_delivered_once),
 		TEST(test_an_acknowledgement_of_nothing_ends_the_session),
 		TEST(test_an_acknowledgement_of_another_session_counts_nothing),
+		TEST(test_no_more_is_sent_than_the_peer_has_room_for),
 		TEST(test_what_is_out_of_turn_ends_the_connection),
 		TEST(test_credit_that_cannot_be_is_not_believed),
 	};
