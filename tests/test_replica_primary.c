@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_replica_primary - a primary, and a puppet for its secondary: what a
+ * guest is told, and whom it goes on with, at the moments at which a rule
+ * decides it.
+ */
+#include "tests/test.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+
+#include "core/reason.h"
+#include "tests/replica_rig.h"
+
+#define AT	(16u << 10)  /* where guests write: a region of its own, */
+#define ELSE_AT (512u << 10) /* and another */
+
+#define assert_state(rig, is) assert_int_equal(rig_replica(rig)->state, is)
+
+/* It answers for the last message of a type that it heard. */
+static void
+answer(struct rig *rig, enum wire_type type)
+{
+	const struct wire_header *last = puppet_last(rig->puppet, type);
+
+	assert_non_null(last);
+	puppet_acknowledge(rig->puppet, last->sequence, WIRE_ACK_WRITTEN, 0);
+	rig_pass(rig, 1);
+}
+
+static unsigned int
+heard(const struct rig *rig, enum wire_type type)
+{
+	return (unsigned int)rig->puppet->heard[type];
+}
+
+/* --- in sync (W4) --- */
+
+static void
+test_a_write_waits_for_the_peer(void **state)
+{
+	struct rig *rig = *state;
+	struct guest_request *write;
+
+	pair_as_primary(rig);
+	rig->puppet->keep_acks = true;
+	write = rig_ask(rig, TD_OP_WRITE, AT);
+	rig_pass(rig, 100);
+	assert_false(write->done);
+	answer(rig, WIRE_WRITE);
+	assert_true(write->done);
+	assert_int_equal(write->result, 0);
+}
+
+/* A8: the peer may have been promoted meanwhile. */
+static void
+test_nothing_is_read_while_the_connection_is_broken(void **state)
+{
+	struct rig *rig = *state;
+	struct guest_request *read;
+
+	pair_as_primary(rig);
+	puppet_hang_up(rig->puppet);
+	read = rig_ask(rig, TD_OP_READ, AT);
+	rig_pass(rig, RIG_GRACE_MS / 2);
+	assert_state(rig, REPLICA_PAIRED);
+	assert_false(read->done);
+	rig_pass(rig, RIG_LOST_MS);
+	assert_state(rig, REPLICA_SOLO); /* M3 */
+	assert_true(read->done);
+	assert_int_equal(read->result, 0);
+}
+
+/* --- before it is in sync (M1) --- */
+
+/* The copies are sent and not acknowledged. */
+static void
+begin_copying(struct rig *rig)
+{
+	rig_open(rig, METADATA_PRIMARY);
+	rig->puppet->keep_acks = true;
+	call_again(rig);
+	assert_state(rig, REPLICA_RESYNC);
+	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY_ZERO, AT));
+}
+
+static void
+answer_copies(struct rig *rig)
+{
+	struct puppet *puppet = rig->puppet;
+
+	for (unsigned int i = 0; i < puppet->logged; i++) {
+		const struct wire_header *header = &puppet->log[i];
+
+		if (header->type == WIRE_COPY_ZERO || header->type == WIRE_COPY)
+			puppet_acknowledge(puppet, header->sequence,
+					   WIRE_ACK_WRITTEN, 0);
+	}
+	rig_pass(rig, 100);
+}
+
+static void
+test_membership_is_not_offered_before_the_peer_has_what_guests_were_told(
+	void **state)
+{
+	struct rig *rig = *state;
+	struct guest_request *write;
+
+	begin_copying(rig);
+	write = rig_ask(rig, TD_OP_WRITE, AT);
+	assert_true(write->done); /* nobody waits for who is no member */
+	assert_int_equal(heard(rig, WIRE_WRITE), 1);
+	answer_copies(rig);
+	assert_state(rig, REPLICA_PAIRED);
+	assert_int_equal(heard(rig, WIRE_SYNCED), 0);
+	answer(rig, WIRE_WRITE);
+	assert_int_equal(heard(rig, WIRE_SYNCED), 1);
+}
+
+static void
+test_membership_is_not_offered_while_a_guests_write_is_under_way_here(
+	void **state)
+{
+	struct rig *rig = *state;
+
+	begin_copying(rig);
+	rig_image(rig)->hold = true;
+	rig_ask(rig, TD_OP_WRITE, AT);
+	answer(rig, WIRE_WRITE);
+	answer_copies(rig);
+	assert_state(rig, REPLICA_PAIRED);
+	assert_int_equal(heard(rig, WIRE_SYNCED), 0);
+	rig_image(rig)->hold = false;
+	fake_release(rig_image(rig), 0, 0);
+	rig_pass(rig, 1);
+	assert_int_equal(heard(rig, WIRE_SYNCED), 1);
+}
+
+/* Two regions are sent to a peer that lacks them, and one is acknowledged. */
+static void
+copy_half(struct rig *rig)
+{
+	pair_as_primary(rig);
+	lose_peer(rig);
+	assert_state(rig, REPLICA_SOLO);
+	rig_ask(rig, TD_OP_WRITE, AT);
+	rig_ask(rig, TD_OP_WRITE, ELSE_AT);
+	rig->puppet->keep_acks = true;
+	call_again(rig);
+	assert_false(rig->puppet->begin.resume_copy);
+	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, ELSE_AT));
+	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, AT));
+	for (unsigned int i = 0; i < rig->puppet->logged; i++) {
+		if (rig->puppet->log[i].offset == AT)
+			puppet_acknowledge(rig->puppet,
+					   rig->puppet->log[i].sequence,
+					   WIRE_ACK_WRITTEN, 0);
+	}
+	rig_pass(rig, 1);
+}
+
+/* M0, H8: what was sent beside the copies and not acknowledged may not be
+ * there, though its region had been copied. */
+static void
+test_a_write_that_was_on_its_way_is_copied_when_the_copying_goes_on(
+	void **state)
+{
+	struct rig *rig = *state;
+
+	copy_half(rig);
+	rig_ask(rig, TD_OP_WRITE, AT);
+	assert_true(puppet_was_sent(rig->puppet, WIRE_WRITE, AT));
+	lose_peer(rig);
+
+	rig->puppet->hello.flags |= WIRE_COPYING;
+	call_again(rig);
+	assert_true(rig->puppet->begin.resume_copy);
+	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, AT));
+}
+
+/* H8 */
+static void
+test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew(void **state)
+{
+	struct rig *rig = *state;
+
+	copy_half(rig);
+	lose_peer(rig);
+	rig->puppet->hello.flags |= WIRE_COPYING;
+	rig->puppet->hello.incarnation++;
+	call_again(rig);
+	assert_int_equal(heard(rig, WIRE_BEGIN), 1);
+	assert_false(rig->puppet->begin.resume_copy);
+	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, AT));
+}
+
+/* --- failures here (F1, F3) --- */
+
+/* M2: the peer is told again, from what can be read; till then it may be
+ * otherwise. */
+static void
+test_a_region_is_suspect_until_a_failed_write_is_repaired(void **state)
+{
+	struct rig *rig = *state;
+
+	pair_as_primary(rig);
+	rig_image(rig)->error = -EIO;
+	rig_ask(rig, TD_OP_WRITE, AT);
+	rig_pass(rig, 2000);
+	assert_true(rig_replica(rig)->in_sync);
+	assert_true(dirty_map_is_suspect(&rig_replica(rig)->tracker.map, AT));
+	rig_image(rig)->error = 0;
+	rig_pass(rig, 10000);
+	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY_ZERO, AT));
+	assert_false(dirty_map_is_suspect(&rig_replica(rig)->tracker.map, AT));
+}
+
+static void
+fail_a_flush(struct rig *rig)
+{
+	struct guest_request *write;
+
+	rig->options.ack = REPLICA_ACK_DURABLE;
+	pair_as_primary(rig);
+	rig_image(rig)->hold = true;
+	write = rig_ask(rig, TD_OP_WRITE, AT);
+	fake_release(rig_image(rig), 0, 0);
+	rig_pass(rig, 1);
+	assert_int_equal(rig_image(rig)->held[0].op, TD_OP_FLUSH);
+	rig_image(rig)->hold = false;
+	fake_release(rig_image(rig), 0, -EIO);
+	rig_pass(rig, 100);
+	assert_int_equal(write->result, -EIO);
+}
+
+static void
+test_a_primary_whose_flush_failed_does_not_go_on_alone(void **state)
+{
+	struct rig *rig = *state;
+
+	fail_a_flush(rig);
+	lose_peer(rig);
+	rig_pass(rig, 60000);
+	assert_state(rig, REPLICA_LOST);
+	assert_int_equal(rig->stack.service, TD_SERVICE_HELD);
+}
+
+static void
+test_a_primary_whose_flush_failed_says_so_for_ever(void **state)
+{
+	struct rig *rig = *state;
+
+	fail_a_flush(rig);
+	assert_false(rig_replica(rig)->spoil);
+	rig_crash(rig);
+	rig_open(rig, METADATA_PRIMARY);
+	assert_state(rig, REPLICA_WAITING);
+	call_again(rig);
+	assert_false(rig->puppet->other.flags & WIRE_CONSISTENT);
+}
+
+/* --- starting (C2, H10) --- */
+
+static void
+test_a_primary_that_had_a_member_waits_for_it(void **state)
+{
+	struct rig *rig = *state;
+
+	pair_as_primary(rig);
+	rig_crash(rig);
+	rig_open(rig, METADATA_PRIMARY);
+	rig_pass(rig, 60000);
+	assert_state(rig, REPLICA_WAITING);
+	assert_int_equal(rig->stack.service, TD_SERVICE_REFUSED);
+	call_again(rig);
+	assert_state(rig, REPLICA_PAIRED);
+	assert_int_equal(rig->stack.service, TD_SERVICE_OPEN);
+}
+
+/* The one that was secondary is started as primary, and meets an empty one. */
+static void
+test_a_source_serves_when_it_is_durable_that_it_may_have_written(void **state)
+{
+	struct rig *rig = *state;
+	struct wire_hello *hello;
+
+	pair_as_secondary(rig);
+	rig_crash(rig);
+	rig_open(rig, METADATA_PRIMARY);
+	assert_state(rig, REPLICA_WAITING);
+	assert_false(replica_durable(rig_replica(rig))->active);
+
+	rig->puppet = puppet_free(rig->puppet);
+	rig->puppet = puppet_new(rig->loop, NULL);
+	rig->puppet->hesitant = true;
+	hello = &rig->puppet->hello;
+	hello->role = WIRE_SECONDARY;
+	hello->replica_id[0] = 0x99;
+	call_again(rig);
+	assert_int_equal(heard(rig, WIRE_BEGIN), 1);
+	rig->file.delay_ns = 500 * NS_PER_MS;
+	puppet_agree(rig->puppet);
+	rig_pass(rig, 100);
+	assert_state(rig, REPLICA_WAITING);
+	rig->file.delay_ns = 0;
+	rig_pass(rig, 2000);
+	assert_state(rig, REPLICA_RESYNC);
+	rig_crash(rig);
+	rig_open(rig, METADATA_PRIMARY);
+	assert_true(replica_durable(rig_replica(rig))->active);
+}
+
+/* --- meetings (H0) --- */
+
+static void
+test_a_primary_that_was_rolled_back_is_not_copied_from(void **state)
+{
+	struct rig *rig = *state;
+
+	rig_open(rig, METADATA_PRIMARY);
+	rig->puppet->hello.peer_incarnation = 1000;
+	call_again(rig);
+	assert_int_equal(heard(rig, WIRE_REFUSE), 1);
+	assert_non_null(strstr(rig->puppet->text, "rolled back"));
+	assert_int_equal(heard(rig, WIRE_BEGIN), 0);
+}
+
+static void
+test_a_hello_that_does_not_hold_any_more_decides_nothing(void **state)
+{
+	struct rig *rig = *state;
+	struct reason reason = { "" };
+	json_t *result = json_object();
+
+	rig_open(rig, METADATA_PRIMARY);
+	rig->puppet->silent = true;
+	puppet_call(rig->puppet, RIG_ADDRESS);
+	rig_pass(rig, 1);
+	assert_int_equal(heard(rig, WIRE_HELLO), 1);
+	/* a new epoch, of which the hello did not tell */
+	assert_int_equal(replica_command(rig_replica(rig),
+					 "checkpoint create monday", result,
+					 &reason),
+			 0);
+	json_decref(result);
+	rig_pass(rig, 10);
+	puppet_greet(rig->puppet);
+	rig_pass(rig, 10);
+	assert_int_equal(heard(rig, WIRE_REFUSE), 1);
+	assert_non_null(strstr(rig->puppet->text, "changing its state"));
+	assert_int_equal(heard(rig, WIRE_BEGIN), 0);
+}
+
+int
+main(void)
+{
+#define TEST(name)                                                             \
+	cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_a_write_waits_for_the_peer),
+		TEST(test_nothing_is_read_while_the_connection_is_broken),
+		TEST(test_membership_is_not_offered_before_the_peer_has_what_guests_were_told),
+		TEST(test_membership_is_not_offered_while_a_guests_write_is_under_way_here),
+		TEST(test_a_write_that_was_on_its_way_is_copied_when_the_copying_goes_on),
+		TEST(test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew),
+		TEST(test_a_region_is_suspect_until_a_failed_write_is_repaired),
+		TEST(test_a_primary_whose_flush_failed_does_not_go_on_alone),
+		TEST(test_a_primary_whose_flush_failed_says_so_for_ever),
+		TEST(test_a_primary_that_had_a_member_waits_for_it),
+		TEST(test_a_source_serves_when_it_is_durable_that_it_may_have_written),
+		TEST(test_a_primary_that_was_rolled_back_is_not_copied_from),
+		TEST(test_a_hello_that_does_not_hold_any_more_decides_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
