@@ -493,12 +493,12 @@ is_paced(const struct replica *replica, const td_request_t *treq)
 }
 
 /* A broken connection may mean a new primary elsewhere: nothing begins and
- * nothing is read until it is known to be whole (A8). */
+ * nothing is read until it is known to be whole (A8).  While the disk is handed
+ * over, what was taken before goes on: the hand-over waits for it. */
 static bool
 may_start(const struct replica *replica)
 {
-	if (!replica_serves(replica) || replica->handing_over ||
-	    replica->opening)
+	if (!replica_serves(replica) || replica->opening)
 		return false;
 	return !replica_has_member(replica) ||
 	       link_state(replica->link) == LINK_UP;

@@ -195,6 +195,32 @@ test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew(void **state)
 	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, AT));
 }
 
+/* --- the hand-over (M6) --- */
+
+/* One that was taken before the order is done before it; none is after. */
+static void
+test_a_write_that_waits_for_its_intent_is_done_before_the_hand_over(
+	void **state)
+{
+	struct rig *rig = *state;
+	struct guest_request *write, *late;
+
+	pair_as_primary(rig);
+	rig->file.delay_ns = 500 * NS_PER_MS;
+	write = rig_ask(rig, TD_OP_WRITE, AT);
+	assert_int_equal(heard(rig, WIRE_WRITE), 0);
+	assert_int_equal(rig_order(rig, "demote"), 0);
+	late = rig_ask(rig, TD_OP_WRITE, ELSE_AT);
+	assert_int_equal(late->result, -ESHUTDOWN);
+	assert_false(write->done);
+	rig_pass(rig, 5000);
+	assert_true(write->done);
+	assert_int_equal(write->result, 0);
+	assert_true(puppet_was_sent(rig->puppet, WIRE_WRITE, AT));
+	assert_int_equal(heard(rig, WIRE_HANDOVER), 1);
+	assert_state(rig, REPLICA_SYNCED);
+}
+
 /* --- failures here (F1, F3) --- */
 
 /* M2: the peer is told again, from what can be read; till then it may be
@@ -364,6 +390,7 @@ main(void)
 		TEST(test_membership_is_not_offered_while_a_guests_write_is_under_way_here),
 		TEST(test_a_write_that_was_on_its_way_is_copied_when_the_copying_goes_on),
 		TEST(test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew),
+		TEST(test_a_write_that_waits_for_its_intent_is_done_before_the_hand_over),
 		TEST(test_a_region_is_suspect_until_a_failed_write_is_repaired),
 		TEST(test_a_primary_whose_flush_failed_does_not_go_on_alone),
 		TEST(test_a_primary_whose_flush_failed_says_so_for_ever),
