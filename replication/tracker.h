@@ -37,8 +37,8 @@ struct json_t;
 struct reason;
 
 #define TRACKER_BATCH	16 /* pages written at once */
-#define TRACKER_TICK_S	5  /* between two looks for idle extents */
-#define TRACKER_IDLE	6  /* ticks without a write, and an extent leaves */
+#define TRACKER_TICK_S	2  /* between two looks for idle extents */
+#define TRACKER_IDLE	3  /* ticks without a write, and an extent leaves */
 #define TRACKER_REGIONS (1u << 18) /* looked at in a slice of 0.5 ms */
 
 /* Of a map that is made; 0: as the headers of its parts say.  One that is there
