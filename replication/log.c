@@ -40,6 +40,7 @@ struct log {
 	struct tracker tracker;
 	struct image_io io;
 	bool started, failed, stopping;
+	int error;	/* that its metadata failed with */
 	uint64_t epoch; /* that changes carry: durable */
 
 	struct list_head free, waiting, active;
@@ -177,6 +178,7 @@ on_failed(void *owner, int error)
 		td_set_service(log->driver, TD_SERVICE_REFUSED, why);
 	}
 	log->failed = true;
+	log->error = error;
 	while (!list_empty(&log->waiting)) {
 		struct log_request *request = list_first_entry(
 			&log->waiting, struct log_request, entry);
@@ -560,7 +562,14 @@ log_open_driver(td_driver_t *driver, const char *name, td_flag_t flags)
 	/* Durable before anybody sees the disk, as with a replica. */
 	if (driver->io != NULL)
 		io_drain(driver->io);
-	return 0;
+	if (!log->failed)
+		return 0;
+	(void)log_close_driver(driver);
+	return td_reason(
+		driver, -EIO,
+		"%s: the metadata cannot be written (%s): make room or "
+		"replace the disk they are on",
+		log->meta, strerror(-log->error));
 }
 
 static int

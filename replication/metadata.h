@@ -48,6 +48,10 @@ struct store_ops {
 	void (*write)(struct store *store, struct store_op *op, const void *buf,
 		      size_t length, uint64_t offset);
 	void (*flush)(struct store *store, struct store_op *op);
+	/* Take room for so many bytes, at open, so that no later write fails
+	 * for want of it; what is read stays the same.  0, also where that
+	 * cannot be done; or -ENOSPC, ...  NULL: there is always room. */
+	int (*reserve)(struct store *store, uint64_t length);
 	void (*close)(struct store *store); /* frees it */
 };
 

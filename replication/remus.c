@@ -317,7 +317,12 @@ open_replica(td_driver_t *driver)
 	 * asks it, or orders it about, at once is not told to try again. */
 	if (driver->io != NULL)
 		io_drain(driver->io);
-	return 0;
+	if (replica_failure(remus->replica) == NULL)
+		return 0;
+	(void)td_reason(driver, -EIO, "%s: %s", remus->meta,
+			replica_failure(remus->replica));
+	remus->replica = replica_close(remus->replica);
+	return -EIO;
 }
 
 /* --- the driver --- */

@@ -709,6 +709,12 @@ failed:
 	return NULL;
 }
 
+const char *
+replica_failure(const struct replica *replica)
+{
+	return replica->state == REPLICA_FAILED ? replica->why.text : NULL;
+}
+
 struct replica *
 replica_close(struct replica *replica)
 {

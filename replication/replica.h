@@ -69,6 +69,10 @@ struct replica *replica_open(td_driver_t *driver, struct store *store,
 			     const struct replica_options *options,
 			     int *ret_error, struct reason *reason);
 
+/* Why its metadata cannot be kept, so that it serves nobody; NULL: they can.
+ * Known when its first step has ended. */
+const char *replica_failure(const struct replica *replica);
+
 /* Takes NULL.  After replica_leave() a clean end, else as if it had died. */
 struct replica *replica_close(struct replica *replica);
 

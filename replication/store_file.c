@@ -95,6 +95,16 @@ file_flush(struct store *store, struct store_op *op)
 	io_queue(file->io, tiocb_of(op));
 }
 
+static int
+file_reserve(struct store *store, uint64_t length)
+{
+	if (fallocate(file_of(store)->fd, FALLOC_FL_KEEP_SIZE, 0,
+		      (off_t)length) == 0 ||
+	    errno == EOPNOTSUPP || errno == ENOSYS)
+		return 0;
+	return -errno;
+}
+
 static void
 file_close(struct store *store)
 {
@@ -110,6 +120,7 @@ static const struct store_ops ops = {
 	.read = file_read,
 	.write = file_write,
 	.flush = file_flush,
+	.reserve = file_reserve,
 	.close = file_close,
 };
 

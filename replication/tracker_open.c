@@ -345,6 +345,28 @@ allocate(struct tracker *tracker)
 	return 0;
 }
 
+/* A guest's write is not to fail because metadata have no room.  Those that are
+ * there already are good for as long as there is some. */
+static int
+reserve(struct tracker *tracker, struct reason *reason)
+{
+	const struct store_ops *ops = tracker->store->ops;
+	uint64_t length = last_place(tracker) + PAGE;
+	int r = ops->reserve == NULL ? 0 : ops->reserve(tracker->store, length);
+
+	if (r == 0)
+		return 0;
+	(void)reason_set(reason, r,
+			 "%s: there is no room for %" PRIu64
+			 " KiB of metadata (%s): make room, or keep them "
+			 "elsewhere",
+			 tracker->store->name, length >> 10, strerror(-r));
+	if (tracker->fresh.id != 0)
+		return r;
+	log_warn("tracker", "%s", reason_text(reason, r));
+	return 0;
+}
+
 int
 tracker_open(struct tracker *tracker, struct loop *loop,
 	     struct metadata *metadata, struct image_io *io,
@@ -371,6 +393,8 @@ tracker_open(struct tracker *tracker, struct loop *loop,
 	r = check_options(tracker, options, reason);
 	if (r == 0)
 		r = allocate(tracker);
+	if (r == 0)
+		r = reserve(tracker, reason);
 	if (r == 0 && tracker->fresh.id == 0)
 		r = read_all(tracker, reason);
 	return r;
