@@ -96,6 +96,10 @@ tap-ctl promote -n b --alone
 tap-ctl changed -n b --since monday >"$work/answer"
 grep -qx "$((40 << 20)) $((4 * R))" "$work/answer" || fail "$(cat "$work/answer")"
 write b 50M 64k
+tap-ctl checkpoint -n b create aside
+write b 51M 64k
+tap-ctl changed -n b --since aside --raw >"$work/answer"
+grep -qx "$((51 << 20)) $R" "$work/answer" || fail "$(cat "$work/answer")"
 
 # Both go on alone, and meet: neither is overwritten, and status tells.
 start a primary
@@ -105,6 +109,8 @@ grep -q 'over-approximated: it names too much' "$work/answer" ||
     fail "$(cat "$work/answer")"
 grep -q "^$((40 << 20)) " "$work/answer" || fail "$(cat "$work/answer")"
 tap-ctl checkpoint -n a create alone
+# Not on this host's history.
+expect_failure 'no checkpoint aside' tap-ctl changed -n a --since aside
 write a 60M 128k
 forked() { replica_is "$1" '["diverged"]' true && ! replica_is "$1" \
     '["fork"]["peer"]' null; }
@@ -122,6 +128,14 @@ grep -q 'fork  *after timeline [0-9a-f]*, epoch [0-9]*: this host would lose' \
 # The side that is named is given up, and its checkpoint with it.
 tap-ctl resolve -n b --discard local
 wait_until replica_is a '["in_sync"]' true
+# The timeline that was given up, and what was named on it, is gone from both.
+for host in a b; do
+    expect_failure 'no checkpoint aside' tap-ctl changed -n $host --since aside
+    tap-ctl changed -n $host --since alone --raw >"$work/answer"
+    grep -qx "$((60 << 20)) $((2 * R))" "$work/answer" || fail "$(cat "$work/answer")"
+    tap-ctl changed -n $host --since monday --raw >"$work/answer"
+    grep -q "^$((40 << 20)) " "$work/answer" || fail "$(cat "$work/answer")"
+done
 stop_tapdisk "$pid_a"
 stop_tapdisk "$pid_b"
 cmp "$work/a.img" "$work/b.img"

@@ -19,11 +19,11 @@ port_a=$(free_port) port_b=$(free_port)
 size=256M region=65536
 ack=written
 
-start() { # NAME ROLE: a or b
+start() { # NAME ROLE [FILTERS]: a or b
     local port=$port_a peer=$port_b
     [ "$1" = a ] || port=$port_b peer=$port_a
     start_tapdisk "$1" \
-        "remus:role=$2,ack=$ack,listen=tcp://127.0.0.1:$port,peer=tcp://127.0.0.1:$peer,$times|aio:$work/$1.img"
+        "remus:role=$2,ack=$ack,listen=tcp://127.0.0.1:$port,peer=tcp://127.0.0.1:$peer,$times|${3:-}aio:$work/$1.img"
     if [ "$1" = a ]; then pid_a=$pid; else pid_b=$pid; fi
 }
 
@@ -261,6 +261,29 @@ stop_tapdisk "$pid_a"
 wait_until replica_is b '["state"]' solo
 write b 0 3000
 start a secondary
+in_sync b
+same
+
+# Roles are not swapped within a copy: neither way, and it goes on.
+stop_tapdisk "$pid_a"
+wait_until replica_is b '["state"]' solo
+write b 0 2000
+start a secondary "fault:delay=20ms,op=write|"
+wait_until replica_is b '["state"]' resync
+expect_failure 'still being copied to: wait until it is in sync' \
+    tap-ctl demote -n b
+expect_failure 'the primary is alive: tap-ctl demote there' tap-ctl promote -n a
+kill_tapdisk "$pid_b"
+wait_until replica_is a '["state"]' secondary
+expect_failure 'not consistent, since its copy is unfinished' \
+    tap-ctl promote -n a
+start b primary
+in_sync b
+order b demote
+wait_until replica_is a '["state"]' paired
+write a 3000 5
+order a demote
+wait_until replica_is b '["state"]' paired
 in_sync b
 same
 
