@@ -26,9 +26,9 @@ found() { # COMMAND...: its output and status, in $work/out and $status
     "$@" >"$work/out" 2>&1 </dev/null || status=$?
 }
 
-spoil() { # OFFSET LENGTH: of b's image, behind everybody's back
+spoil() { # OFFSET LENGTH [NAME]: of b's image, behind everybody's back
     head -c "$2" /dev/urandom |
-        dd of="$work/b.img" bs=1 seek="$1" conv=notrunc status=none
+        dd of="$work/${3:-b}.img" bs=1 seek="$1" conv=notrunc status=none
 }
 
 acked() { # COUNT
@@ -120,3 +120,15 @@ tap-ctl verify -n a --stop
 expect_failure 'no verification is under way' tap-ctl verify -n a --stop
 tap-ctl driver -n b fault clear >/dev/null
 tap-ctl driver -n b fault release >/dev/null
+
+# The wrong bytes are the primary's: the disk is handed over, as the sentence
+# above says, and the right ones are copied from there.
+cp "$work/a.img" "$work/right"
+spoil $((7 * REGION)) 100 a
+tap-ctl demote -n a
+wait_until replica_is b '["state"]' paired
+found tap-ctl verify -n b --repair-from local
+[ "$status" -eq 0 ] || fail "$(cat "$work/out")"
+grep -q 'repaired: 64 KiB' "$work/out" || fail "$(cat "$work/out")"
+cmp "$work/a.img" "$work/right"
+cmp "$work/b.img" "$work/right"
