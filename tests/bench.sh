@@ -9,6 +9,7 @@
 . "$(dirname "$0")/lib.sh"
 
 need fio qemu-storage-daemon
+export PYTHONPATH=$TOP/tests/bench # for the copies below
 
 bench() {
     "$TOP/tests/bench/bench" --build "$BUILD" --rounds 1 --seconds 0.1 \
@@ -53,6 +54,22 @@ sed 's/^\( *\)settle_qemu_mirror),/\1None),/' "$TOP/tests/bench/bench" >"$work/l
 expect_failure 'qemu mirror: the copies differ' \
     python3 "$work/lazy" --build "$BUILD" --rounds 1 --seconds 0.1 --size 8 \
     --workload "write QD1" --peer "qemu mirror"
+
+# What tracking costs and saves: each row is there, and judged if it has an aim.
+"$TOP/tests/bench/bench_track" --build "$BUILD" --rounds 1 --seconds 0.1 \
+    --size 8 --resync 16 >"$work/table" 2>&1 || {
+    cat "$work/table" >&2
+    fail "the bench of tracking failed"
+}
+for row in '4 KiB random write QD1' '4 KiB sequential write QD32' resync \
+    'named beyond the truth after a kill'; do
+    in_table "^$row .*\(aim: [<>]= [0-9.]+.* (met|MISSED)\)$"
+done
+in_table '^random write QD32 over 1 TiB +[0-9.]+ of [1-9][0-9]* IOPS without'
+"$BUILD/tests/bench/map_search" >>"$work/table"
+in_table '^changed on 1 TiB, in all +[0-9.]+ ms'
+in_table '^changed on 1 TiB, longest slice +[0-9.]+ ms'
+in_table '^plain copy of the image +[1-9][0-9]* MiB/s'
 
 # The table of the bench between two guests: which aims are met by such figures.
 for key in alone mirrored alone_nbd mirrored_nbd drbd md; do
