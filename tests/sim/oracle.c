@@ -144,6 +144,8 @@ settle(struct cell *cell, uint64_t sector, uint64_t value, bool durable)
 			add_known(cell, maybe);
 	}
 	cell->maybes = (uint8_t)kept;
+	if (cell->loose) /* what is durable may be what it was before */
+		cell->wild = true;
 	add_known(cell, value);
 	if (durable) {
 		cell->known[0] = cell->known[cell->knowns - 1];
