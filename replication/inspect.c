@@ -240,10 +240,12 @@ peers_json(const struct metadata_state *state)
 			continue;
 		(void)json_array_append_new(
 			list,
-			json_pack("{s:o, s:o, s:b}", "replica_id",
+			json_pack("{s:o, s:o, s:o, s:o, s:b}", "replica_id",
 				  hex(peer->replica_id, METADATA_ID),
 				  "incarnation", number(peer->incarnation),
-				  "may_be_synced", peer->may_be_synced));
+				  "met", number(peer->met), "stood",
+				  number(peer->stood), "may_be_synced",
+				  peer->may_be_synced));
 	}
 	return list;
 }

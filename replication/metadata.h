@@ -80,7 +80,9 @@ enum metadata_role {
 struct metadata_peer {
 	unsigned char replica_id[METADATA_ID]; /* zero: free */
 	uint64_t incarnation;		       /* the highest seen */
-	bool may_be_synced;		       /* rule M1 */
+	uint64_t met;	    /* the last meeting that we recorded, and the */
+	uint64_t stood;	    /* last that it has for sure, too (H0) */
+	bool may_be_synced; /* rule M1 */
 };
 
 #define METADATA_PEERS 8

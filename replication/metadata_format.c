@@ -49,6 +49,8 @@ enum {
 	AT_PEERS = 256,
 	PEER_BYTES = 32,
 	AT_HISTORY = 512,
+	AT_MEETINGS = 28672,
+	MEETINGS_BYTES = 16,
 	AT_CHECKPOINTS = 32768, /* with the feature MAP only */
 	CHECKPOINTS_HEAD = 16,
 };
@@ -57,8 +59,10 @@ static_assert(AT_PEERS + METADATA_PEERS * PEER_BYTES <= AT_HISTORY,
 	      "the table of peers lies before the history");
 static_assert(AT_HISTORY + HISTORY_HEAD_BYTES +
 			      HISTORY_MAX * HISTORY_ENTRY_BYTES <=
-		      AT_CHECKPOINTS,
+		      AT_MEETINGS,
 	      "the longest history fits");
+static_assert(AT_MEETINGS + METADATA_PEERS * MEETINGS_BYTES <= AT_CHECKPOINTS,
+	      "the table of meetings lies before the checkpoints");
 static_assert(AT_MAP + MAP_BYTES <= AT_PEERS, "the map's row fits");
 static_assert(AT_CHECKPOINTS + CHECKPOINTS_HEAD +
 			      METADATA_CHECKPOINTS * CHECKPOINT_BYTES <=
@@ -97,7 +101,10 @@ is_plausible_peer(const struct metadata_state *state, int row)
 	const struct metadata_peer *peer = &state->peer[row];
 
 	if (is_zero_id(peer->replica_id))
-		return peer->incarnation == 0 && !peer->may_be_synced;
+		return peer->incarnation == 0 && peer->met == 0 &&
+		       peer->stood == 0 && !peer->may_be_synced;
+	if (peer->stood > peer->met)
+		return false;
 	for (int i = 0; i < row; i++) {
 		if (memcmp(state->peer[i].replica_id, peer->replica_id,
 			   METADATA_ID) == 0)
@@ -163,6 +170,9 @@ encode_peers(const struct metadata_state *state, unsigned char *bytes)
 		memcpy(at, peer->replica_id, METADATA_ID);
 		put64(at + 16, peer->incarnation);
 		put32(at + 24, peer->may_be_synced ? PEER_MAY_BE_SYNCED : 0);
+		at = bytes + AT_MEETINGS + (size_t)i * MEETINGS_BYTES;
+		put64(at, peer->met);
+		put64(at + 8, peer->stood);
 	}
 }
 
@@ -288,6 +298,9 @@ decode_peers(const unsigned char *bytes, struct metadata_state *state)
 		peer->may_be_synced = get32(at + 24) & PEER_MAY_BE_SYNCED;
 		if (get32(at + 24) & ~PEER_MAY_BE_SYNCED)
 			return -EBADMSG;
+		at = bytes + AT_MEETINGS + (size_t)i * MEETINGS_BYTES;
+		peer->met = get64(at);
+		peer->stood = get64(at + 8);
 	}
 	return 0;
 }

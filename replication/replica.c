@@ -388,6 +388,8 @@ on_advance(struct task *task)
 	if (replica->state != REPLICA_FAILED) {
 		if (replica->settle && !replica->opening)
 			replica_settle(replica);
+		if (!replica->stepping && replica->up_due)
+			replica_advance_up(replica);
 		if (!replica->stepping && replica->spoil)
 			spoil(replica);
 		if (!replica->stepping && replica->accepting != NULL)

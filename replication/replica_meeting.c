@@ -6,7 +6,7 @@
  *            we are the source                we are the target
  *   on_meet  decide; step; link_begin         decide; wait
  *   on_begin                                  step (not consistent); accept
- *   on_up    step (active); serve, copy       apply what comes
+ *   on_up    step (active, R1); serve, copy   apply what comes
  *   on_lost  LOST -> M3, or as before         SECONDARY
  *
  * What was said in the hello must hold until the meeting has ended (H0): while
@@ -71,7 +71,6 @@ on_greet(struct link *link, struct wire_hello *ret_hello)
 {
 	struct replica *replica = link_owner(link);
 	const struct metadata_state *durable = replica_durable(replica);
-	const struct metadata_peer *row;
 
 	/* What was asked for counts, not what was recorded. */
 	ret_hello->role =
@@ -90,10 +89,7 @@ on_greet(struct link *link, struct wire_hello *ret_hello)
 	memcpy(ret_hello->replica_id, durable->replica_id, METADATA_ID);
 	ret_hello->size = durable->size;
 	ret_hello->sector_size = durable->sector_size;
-	ret_hello->incarnation = durable->incarnation;
-	/* Of the one met last: who else should it be. */
-	row = replica_find_peer(replica, replica->peer_id);
-	ret_hello->peer_incarnation = row == NULL ? 0 : row->incarnation;
+	rollback_greet(replica, ret_hello);
 	ret_hello->epoch = durable->epoch;
 	ret_hello->history = durable->history;
 	/* H0: what is under way ends first, and nothing counts as told. */
@@ -236,32 +232,6 @@ check_sizes(const struct replica *replica, const struct wire_hello *peer,
 					      : "of the same size");
 }
 
-/* H0: metadata that are older than what the peer remembers were rolled back;
- * all they are good for is to be copied over. */
-static int
-check_incarnations(const struct replica *replica, const struct wire_hello *peer,
-		   const struct meeting *meeting, struct reason *reason)
-{
-	const struct metadata_peer *row =
-		replica_find_peer(replica, peer->replica_id);
-
-	if (we_are_source(meeting) &&
-	    replica_durable(replica)->incarnation < peer->peer_incarnation)
-		return reason_set(reason, -ESTALE,
-				  "the metadata of the primary are older than "
-				  "what its peer remembers of them: they were "
-				  "rolled back, restore them, or promote the "
-				  "peer");
-	if (!we_are_source(meeting) && row != NULL &&
-	    peer->incarnation < row->incarnation)
-		return reason_set(reason, -ESTALE,
-				  "the metadata of the primary are older than "
-				  "what this replica remembers of them: they "
-				  "were rolled back, restore them, or promote "
-				  "this one");
-	return 0;
-}
-
 static int
 check_source(const struct replica *replica, const struct meeting *meeting,
 	     struct reason *reason)
@@ -315,7 +285,8 @@ decide(struct replica *replica, const struct wire_hello *peer,
 	if (r == 0)
 		r = check_sizes(replica, peer, meeting, reason);
 	if (r == 0)
-		r = check_incarnations(replica, peer, meeting, reason);
+		r = rollback_check(replica, peer, we_are_source(meeting),
+				   reason);
 	return r;
 }
 
@@ -356,26 +327,6 @@ begin_as_source(struct replica *replica)
 	link_begin(replica->link, &begin);
 }
 
-static void
-note_peer(struct replica *replica)
-{
-	const struct wire_hello *peer = &replica->peer_hello;
-	struct metadata_peer *row = replica_peer(replica, peer->replica_id);
-
-	if (row->incarnation < peer->incarnation)
-		row->incarnation = peer->incarnation;
-}
-
-/* H0: its metadata are older than what is known of it. */
-static bool
-is_rolled_back(const struct replica *replica, const struct wire_hello *peer)
-{
-	const struct metadata_peer *row =
-		replica_find_peer(replica, peer->replica_id);
-
-	return row != NULL && peer->incarnation < row->incarnation;
-}
-
 /* What we bring to the union as the source. */
 static enum union_part
 source_part(struct replica *replica)
@@ -385,7 +336,7 @@ source_part(struct replica *replica)
 	replica->resume_copy = false;
 	if (peer->history.count == 0)
 		return UNION_ALL; /* H1 */
-	if (is_rolled_back(replica, peer)) {
+	if (rollback_of_peer(replica, peer)) {
 		log_warn("replica",
 			 "the metadata of %s are older than what is known of "
 			 "them, so they were rolled back: all of the disk is "
@@ -403,7 +354,7 @@ prepare_as_source(struct replica *replica)
 {
 	if (!replica->meeting)
 		return;
-	note_peer(replica);
+	rollback_note(replica);
 	if (is_equal(&replica->decision)) {
 		/* H2: it waits for the peer from now on. */
 		replica_peer(replica, replica->peer_id)->may_be_synced = true;
@@ -463,7 +414,8 @@ prepare_as_target(struct replica *replica)
 {
 	if (!replica->meeting)
 		return;
-	note_peer(replica);
+	rollback_note(replica);
+	rollback_stood(replica);
 	if (!replica->clean || replica->resync.map.marked > 0) {
 		replica->copying = true;
 		replica_durable(replica)->consistent = false;
@@ -548,7 +500,6 @@ static void
 on_up(struct link *link)
 {
 	struct replica *replica = link_owner(link);
-	struct metadata_state *durable = replica_durable(replica);
 
 	replica->up_ns = loop_now(replica->loop);
 	replica->in_sync = false;
@@ -566,13 +517,21 @@ on_up(struct link *link)
 		union_send(replica);
 		return;
 	}
-	if (goes_on_from_there(replica)) {
-		begin_apart(replica);
-	} else if (durable->active && !durable->outdated &&
-		   durable->role == METADATA_PRIMARY) {
-		serve_as_source(replica);
+	replica->up_due = true;
+	replica_poke(replica);
+}
+
+void
+replica_advance_up(struct replica *replica)
+{
+	struct metadata_state *durable = replica_durable(replica);
+
+	replica->up_due = false;
+	if (!replica_in_session(replica) || !replica->meeting)
 		return;
-	}
+	if (goes_on_from_there(replica))
+		begin_apart(replica);
+	rollback_stood(replica);
 	durable->active = true;	   /* H10 */
 	durable->outdated = false; /* it is what the peer becomes (M7) */
 	durable->role = METADATA_PRIMARY;

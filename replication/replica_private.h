@@ -6,6 +6,7 @@
  *   replica.c          opening, closing, states, durable steps
  *   replica_meeting.c  what the link tells: meetings, losses
  *   replica_checkpoint.c  E1
+ *   replica_rollback.c H0: metadata that are an older copy
  *   replica_fork.c     H4: what each side would lose
  *   replica_accept.c   M2, M6: what a target becomes
  *   replica_change.c   what the operator orders: promote, demote, leave
@@ -354,6 +355,7 @@ struct replica {
 	uint64_t meetings; /* grows at each meeting and at each end of one */
 	uint64_t changes;  /* durable steps so far */
 	bool meeting;	   /* decided, and not yet up */
+	bool up_due;	   /* source: it is up, and that not yet durable */
 	bool broken;	   /* we are ending the session */
 	struct wire_hello peer_hello; /* of the last meeting */
 	struct meeting decision;
@@ -367,6 +369,7 @@ struct replica {
 	bool goodbye;	   /* the peer left cleanly (M7) */
 	uint64_t up_ns;	   /* since when there is a connection */
 	unsigned char peer_id[METADATA_ID]; /* of the last meeting */
+	uint64_t meeting_number;	    /* of it, see replica_rollback.c */
 	struct reason loss;    /* why the last session ended; may be "" */
 	struct reason trouble; /* why no meeting succeeds; may be "" */
 	bool judged; /* in this meeting by us: tells more than the peer does */
@@ -493,10 +496,26 @@ extern const struct link_events replica_link_events;
 /* End the session, since the peer did what it may not. */
 void replica_break(struct replica *replica, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+/* Source: the session stands; it serves when that is durable. */
+void replica_advance_up(struct replica *replica);
 /* M3, when it is allowed; called by the advance. */
 void replica_go_solo(struct replica *replica);
 /* C2: on its own timeline, with the arbiter's word. */
 void replica_serve_alone(struct replica *replica);
+
+/* --- replica_rollback.c --- */
+
+void rollback_greet(const struct replica *replica,
+		    struct wire_hello *ret_hello);
+/* Whether its metadata are older than what is known of it. */
+bool rollback_of_peer(const struct replica *replica,
+		      const struct wire_hello *peer);
+int rollback_check(const struct replica *replica, const struct wire_hello *peer,
+		   bool we_are_source, struct reason *reason);
+/* The meeting with replica->peer_hello is on record, in memory; the caller
+ * makes it durable.  Then: the peer has it on record, too. */
+void rollback_note(struct replica *replica);
+void rollback_stood(struct replica *replica);
 
 /* --- replica_fork.c --- */
 

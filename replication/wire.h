@@ -168,7 +168,8 @@ struct wire_fork {
 	uint64_t regions, bytes;
 };
 
-#define WIRE_FORK_BYTES 32u
+#define WIRE_FORK_BYTES	   32u
+#define WIRE_PARTNER_BYTES 32u
 
 /* What a replica says of itself at each connection (meeting, H0). */
 struct wire_hello {
@@ -185,9 +186,12 @@ struct wire_hello {
 	uint32_t window;      /* sequenced messages it takes unacknowledged */
 	uint32_t payload_max; /* bytes */
 	uint64_t incarnation;
-	uint64_t peer_incarnation; /* the highest it saw of the other */
-	uint64_t session;	   /* that it could resume; 0: none */
-	uint64_t received;	   /* in it, the highest without a gap */
+	unsigned char partner[WIRE_ID]; /* whom the next three are about: who
+					 * was met last; zero: nobody was */
+	uint64_t peer_incarnation;	/* the highest it saw of that one */
+	uint64_t met, stood;		/* as in the state */
+	uint64_t session;		/* that it could resume; 0: none */
+	uint64_t received;		/* in it, the highest without a gap */
 	uint64_t unacknowledged; /* in it, the lowest it sent that has no final
 				  * acknowledgement; 0: none */
 	uint64_t epoch;

@@ -32,7 +32,7 @@
 
 static_assert(HELLO_FIXED + HISTORY_HEAD_BYTES +
 			      HISTORY_MAX * HISTORY_ENTRY_BYTES +
-			      WIRE_FORK_BYTES <=
+			      WIRE_FORK_BYTES + WIRE_PARTNER_BYTES <=
 		      WIRE_HELLO_MAX,
 	      "every hello fits");
 static_assert(SYNCED_FIXED + HISTORY_HEAD_BYTES +
@@ -45,6 +45,31 @@ static_assert(MEETING_WE_SOURCE == 1 && MEETING_EQUAL_WE_SOURCE == 3,
 	      "outcomes keep their numbers");
 static_assert(sizeof(((struct wire_hello *)0)->name) == HELLO_FIXED - NAME_AT,
 	      "the name ends where the history begins");
+
+static bool
+is_zero_id(const unsigned char *id)
+{
+	static const unsigned char zero[WIRE_ID];
+
+	return memcmp(id, zero, WIRE_ID) == 0;
+}
+
+/* What nobody needs to be told is left out. */
+static size_t
+encode_hello_tail(const struct wire_hello *hello, unsigned char *to)
+{
+	if (hello->fork.timeline == 0 && is_zero_id(hello->partner))
+		return 0;
+	put64(to, hello->fork.timeline);
+	put64(to + 8, hello->fork.epoch);
+	put64(to + 16, hello->fork.regions);
+	put64(to + 24, hello->fork.bytes);
+	to += WIRE_FORK_BYTES;
+	memcpy(to, hello->partner, WIRE_ID);
+	put64(to + 16, hello->met);
+	put64(to + 24, hello->stood);
+	return WIRE_FORK_BYTES + WIRE_PARTNER_BYTES;
+}
 
 size_t
 wire_encode_hello(const struct wire_hello *hello,
@@ -77,13 +102,7 @@ wire_encode_hello(const struct wire_hello *hello,
 	       strnlen(hello->name, sizeof(hello->name) - 1));
 	to += HELLO_FIXED;
 	to += history_encode(&hello->history, to);
-	if (hello->fork.timeline != 0) {
-		put64(to, hello->fork.timeline);
-		put64(to + 8, hello->fork.epoch);
-		put64(to + 16, hello->fork.regions);
-		put64(to + 24, hello->fork.bytes);
-		to += WIRE_FORK_BYTES;
-	}
+	to += encode_hello_tail(hello, to);
 	return (size_t)(to - ret_bytes);
 }
 
@@ -165,14 +184,6 @@ name_is_well(const char *name, size_t size)
 	return true;
 }
 
-static bool
-is_zero_id(const unsigned char *id)
-{
-	static const unsigned char zero[WIRE_ID];
-
-	return memcmp(id, zero, WIRE_ID) == 0;
-}
-
 /* A disk with a history has a name, and has reached its last epoch. */
 static bool
 is_history_of(const struct history *history, const unsigned char *disk_id,
@@ -213,19 +224,28 @@ wrong_field(const struct wire_hello *hello)
 		return "session";
 	if (!name_is_well(hello->name, sizeof(hello->name)))
 		return "name";
+	if (hello->stood > hello->met || hello->met >= UINT64_MAX / 2)
+		return "number of meetings";
 	return NULL;
 }
 
 /* What is not there stays zero. */
 static void
-decode_fork(const unsigned char *bytes, size_t length, struct wire_fork *fork)
+decode_hello_tail(const unsigned char *bytes, size_t length,
+		  struct wire_hello *hello)
 {
 	if (length < WIRE_FORK_BYTES)
 		return;
-	fork->timeline = get64(bytes);
-	fork->epoch = get64(bytes + 8);
-	fork->regions = get64(bytes + 16);
-	fork->bytes = get64(bytes + 24);
+	hello->fork.timeline = get64(bytes);
+	hello->fork.epoch = get64(bytes + 8);
+	hello->fork.regions = get64(bytes + 16);
+	hello->fork.bytes = get64(bytes + 24);
+	bytes += WIRE_FORK_BYTES;
+	if (length < WIRE_FORK_BYTES + WIRE_PARTNER_BYTES)
+		return;
+	memcpy(hello->partner, bytes, WIRE_ID);
+	hello->met = get64(bytes + 16);
+	hello->stood = get64(bytes + 24);
 }
 
 int
@@ -254,14 +274,14 @@ wire_decode_hello(const unsigned char *bytes, size_t length,
 				  "impossible",
 				  length);
 	decode_fixed(bytes, &hello);
-	wrong = wrong_field(&hello);
 	taken = history_decode(bytes + HELLO_FIXED, length - HELLO_FIXED,
 			       &hello.history);
+	if (taken >= 0)
+		decode_hello_tail(bytes + HELLO_FIXED + taken,
+				  length - HELLO_FIXED - (size_t)taken, &hello);
+	wrong = wrong_field(&hello);
 	if (wrong == NULL && taken < 0)
 		wrong = "history";
-	if (wrong == NULL)
-		decode_fork(bytes + HELLO_FIXED + taken,
-			    length - HELLO_FIXED - (size_t)taken, &hello.fork);
 	if (wrong == NULL &&
 	    !is_history_of(&hello.history, hello.disk_id, hello.epoch))
 		wrong = "history for its disk and epoch";

@@ -26,6 +26,7 @@ searches=(
     "pair LYING TIMELINES=3 WRITES=1"
     "arbiter BREAKS=1"
     "meeting" "meeting CRASHES=2"
+    "meeting ROLLBACKS=1 CRASHES=2 ORDERS=0"
     "group"
     # W1 to W4
     "pair NO_W1" "pair NO_W3" "pair NO_W4" "pair NO_FREEZE"
@@ -55,6 +56,8 @@ searches=(
     "arbiter NO_REVISION BREAKS=1" "arbiter NO_VOID BREAKS=1"
     "arbiter NO_LISTED BREAKS=1" "arbiter NO_READ_BEFORE BREAKS=1"
     "meeting NO_H0_CLOSE" "meeting NO_H0_SERVING"
+    "meeting NO_STOOD ROLLBACKS=1 CRASHES=2 BREAKS=0 ORDERS=0"
+    "meeting NO_OLD_AUTHOR ROLLBACKS=1 CRASHES=2 BREAKS=0 ORDERS=0"
     # E3, E4
     "group NO_ALL_PREPARED" "group NO_MEMORY" "group NO_WAIT"
     "group NO_RECORD" "group NO_ROLL_FORWARD" "group NO_DECIDED"

@@ -106,6 +106,23 @@ puppet_greet(struct puppet *puppet)
 		prove(puppet);
 }
 
+/* What a replica remembers of a meeting that it has recorded (H0). */
+static void
+remember(struct puppet *puppet)
+{
+	struct wire_hello *hello = &puppet->hello;
+	const struct wire_hello *other = &puppet->other;
+	uint64_t said = 0, heard = 0;
+
+	if (memcmp(hello->partner, other->replica_id, WIRE_ID) == 0)
+		said = hello->met;
+	if (memcmp(other->partner, hello->replica_id, WIRE_ID) == 0)
+		heard = other->met;
+	memcpy(hello->partner, other->replica_id, WIRE_ID);
+	hello->peer_incarnation = other->incarnation;
+	hello->met = 1 + (said > heard ? said : heard);
+}
+
 static void
 say_begin(struct puppet *puppet, const struct wire_begin *begin)
 {
@@ -114,6 +131,7 @@ say_begin(struct puppet *puppet, const struct wire_begin *begin)
 
 	puppet->session = begin->session;
 	puppet->sequence = 0;
+	remember(puppet);
 	wire_encode_begin(begin, bytes);
 	puppet_say(puppet, header, bytes, sizeof(bytes));
 	loop_run_until_idle(puppet->loop);
@@ -167,6 +185,8 @@ puppet_agree(struct puppet *puppet)
 {
 	struct wire_header header = { .type = WIRE_BEGUN };
 
+	remember(puppet);
+	puppet->hello.stood = puppet->hello.met;
 	puppet->session = puppet->begin.session;
 	puppet->sequence = 0;
 	puppet_say(puppet, header, NULL, 0);
@@ -270,6 +290,9 @@ puppet_on_message(struct channel *channel, const struct wire_header *header,
 		if (wire_decode_begin(payload, length, &puppet->begin) == 0 &&
 		    !puppet->hesitant)
 			puppet_agree(puppet);
+		break;
+	case WIRE_BEGUN:
+		puppet->hello.stood = puppet->hello.met;
 		break;
 	case WIRE_PING:
 		puppet_say(puppet,

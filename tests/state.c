@@ -51,6 +51,8 @@ state_fill(struct metadata_state *state, uint64_t number)
 	for (unsigned int i = 0; i < METADATA_PEERS && i < number; i++) {
 		memset(state->peer[i].replica_id, (int)(0x10 + i), METADATA_ID);
 		state->peer[i].incarnation = number * 100 + i;
+		state->peer[i].met = number * 7 + i;
+		state->peer[i].stood = number * 5 + i;
 		state->peer[i].may_be_synced = (number >> i) & 1;
 	}
 	for (uint64_t i = 0; i < number * 7; i++)
@@ -83,6 +85,8 @@ state_assert_same(const struct metadata_state *a,
 				    b->peer[i].replica_id, METADATA_ID);
 		assert_int_equal(a->peer[i].incarnation,
 				 b->peer[i].incarnation);
+		assert_int_equal(a->peer[i].met, b->peer[i].met);
+		assert_int_equal(a->peer[i].stood, b->peer[i].stood);
 		assert_int_equal(a->peer[i].may_be_synced,
 				 b->peer[i].may_be_synced);
 	}

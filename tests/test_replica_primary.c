@@ -345,11 +345,60 @@ test_a_primary_that_was_rolled_back_is_not_copied_from(void **state)
 	struct rig *rig = *state;
 
 	rig_open(rig, METADATA_PRIMARY);
+	memcpy(rig->puppet->hello.partner,
+	       replica_durable(rig_replica(rig))->replica_id, WIRE_ID);
 	rig->puppet->hello.peer_incarnation = 1000;
 	call_again(rig);
 	assert_int_equal(heard(rig, WIRE_REFUSE), 1);
 	assert_non_null(strstr(rig->puppet->text, "rolled back"));
 	assert_int_equal(heard(rig, WIRE_BEGIN), 0);
+}
+
+/* It says what it said before the last meeting, however often it was opened. */
+static void
+forget_meeting(struct rig *rig)
+{
+	pair_as_primary(rig);
+	lose_peer(rig);
+	rig->puppet->hello.met = rig->puppet->hello.stood = 0;
+	rig->puppet->hello.incarnation += 5;
+	call_again(rig);
+}
+
+static void
+test_a_target_that_was_rolled_back_is_copied_to_as_a_whole(void **state)
+{
+	struct rig *rig = *state;
+
+	forget_meeting(rig);
+	assert_int_equal(heard(rig, WIRE_BEGIN), 1);
+	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY_ZERO, AT));
+	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY_ZERO, ELSE_AT));
+	assert_true(rig_replica(rig)->in_sync);
+	lose_peer(rig);
+	call_again(rig); /* and then it is as any other */
+	assert_true(rig_replica(rig)->in_sync);
+	assert_false(puppet_was_sent(rig->puppet, WIRE_COPY_ZERO, AT));
+}
+
+/* It may have gone on as one since. */
+static void
+test_an_author_that_was_rolled_back_is_given_up_by_the_operator_only(
+	void **state)
+{
+	struct rig *rig = *state;
+
+	pair_as_primary(rig);
+	lose_peer(rig);
+	rig->puppet->hello.met = rig->puppet->hello.stood = 0;
+	rig->puppet->hello.flags |= WIRE_ACTIVE;
+	call_again(rig);
+	assert_int_equal(heard(rig, WIRE_BEGIN), 0);
+	assert_non_null(strstr(rig->puppet->text, "when it was the primary"));
+	rig->puppet->hello.flags |= WIRE_DISCARD;
+	rig_pass(rig, 1000);
+	call_again(rig);
+	assert_true(rig_replica(rig)->in_sync);
 }
 
 static void
@@ -397,6 +446,8 @@ main(void)
 		TEST(test_a_primary_that_had_a_member_waits_for_it),
 		TEST(test_a_source_serves_when_it_is_durable_that_it_may_have_written),
 		TEST(test_a_primary_that_was_rolled_back_is_not_copied_from),
+		TEST(test_a_target_that_was_rolled_back_is_copied_to_as_a_whole),
+		TEST(test_an_author_that_was_rolled_back_is_given_up_by_the_operator_only),
 		TEST(test_a_hello_that_does_not_hold_any_more_decides_nothing),
 	};
 

@@ -182,6 +182,22 @@ test_a_copy_that_it_knows_nothing_of_does_not_go_on(void **state)
 	assert_int_equal(rig->puppet->heard[WIRE_BEGUN], 0);
 }
 
+/* H0 */
+static void
+test_a_source_that_was_rolled_back_is_not_followed(void **state)
+{
+	struct rig *rig = *state;
+
+	pair_as_secondary(rig);
+	lose_peer(rig);
+	rig->puppet->hello.met = rig->puppet->hello.stood = 0;
+	rig->puppet->hello.incarnation += 5;
+	call_again(rig);
+	assert_int_equal(rig->puppet->heard[WIRE_REFUSE], 1);
+	assert_non_null(strstr(rig->puppet->text, "rolled back"));
+	assert_int_equal(rig->puppet->heard[WIRE_BEGUN], 0);
+}
+
 /* H0: an acknowledgement belongs to the session whose message it is for. */
 static void
 test_it_meets_nobody_while_a_write_of_before_is_under_way(void **state)
@@ -214,6 +230,7 @@ main(void)
 		TEST(test_it_is_promoted_when_all_that_it_acknowledged_is_written),
 		TEST(test_who_leaves_a_primary_that_goes_on_is_out_of_date),
 		TEST(test_a_copy_that_it_knows_nothing_of_does_not_go_on),
+		TEST(test_a_source_that_was_rolled_back_is_not_followed),
 		TEST(test_it_meets_nobody_while_a_write_of_before_is_under_way),
 	};
 

@@ -343,6 +343,18 @@ test_a_hello_survives_the_way(void **state)
 	assert_int_equal(wire_decode_hello(bytes, length, &back, NULL), 0);
 	assert_true(history_equal(&back.history, &hello.history));
 	assert_int_equal(back.history.entry[1].flags, HISTORY_FORCED);
+	memset(hello.partner, 0x4f, WIRE_ID);
+	hello.met = 7;
+	hello.stood = 6;
+	length = wire_encode_hello(&hello, bytes);
+	assert_int_equal(wire_decode_hello(bytes, length, &back, NULL), 0);
+	assert_memory_equal(back.partner, hello.partner, WIRE_ID);
+	assert_true(back.met == 7 && back.stood == 6);
+	hello.stood = 8; /* of a meeting that was not */
+	length = wire_encode_hello(&hello, bytes);
+	assert_int_equal(wire_decode_hello(bytes, length, &back, NULL),
+			 -EPROTO);
+	hello.stood = 6;
 	memset(&back.history, 0, sizeof(back.history));
 	memset(&hello.history, 0, sizeof(hello.history));
 	assert_memory_equal(&back, &hello, sizeof(hello));

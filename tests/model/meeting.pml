@@ -21,8 +21,8 @@
  *   I6  no state without a way on but in sync, or refused for a reason
  *
  * Bounds: WRITES, BREAKS, CRASHES, TIMELINES, ORDERS (promotions by a lying
- * operator).  ROLLBACKS: of metadata to what they were before the two last met.
- * H0's incarnations do not see all of those: see docs/model.md.
+ * operator).  ROLLBACKS: of metadata to what they were before a session that
+ * stood; of what came after the last one nobody else can know.
  */
 #ifndef WRITES
 #define WRITES 1
@@ -54,6 +54,7 @@ mtype = { HELLO, BEGIN, BEGUN, SYNCED }
 typedef replica {
 	/* durable */
 	byte timeline, incarnation, remembered;
+	byte met, stood; /* meetings: the last, the last that both recorded */
 	bit author, consistent, maybe;
 	byte data; /* of the image, not of the metadata */
 	bit stale; /* the metadata do not show all that was written */
@@ -66,7 +67,7 @@ typedef replica {
 }
 
 typedef hello {
-	byte connection, timeline, incarnation, remembered;
+	byte connection, timeline, incarnation, remembered, met, stood;
 	bit author, consistent;
 	byte data, told; /* SYNCED's; timeline, too */
 	bit stale;
@@ -81,7 +82,8 @@ byte parent[5];
 byte timelines = 1, writes, breaks, crashes, orders;
 #if ROLLBACKS
 replica kept; /* a copy of one's metadata */
-byte kept_of = 2, rollbacks;
+byte kept_of = 2, kept_at, rollbacks;
+byte records[2], stood[2]; /* of meetings; up to the last that stood */
 #endif
 hidden byte a, b;
 hidden mtype m;
@@ -115,14 +117,24 @@ hidden mtype m;
 #endif
 
 /* H0: metadata that were rolled back are no source, and are copied in full.
- * `s` says of itself, or is said, what the target remembers. */
-#ifdef NO_INCARNATION
-#define OLD_SOURCE (0)
-#define OLD_TARGET_US (0)
+ * They are those of a number below what the other remembers; or they do not
+ * know of a meeting that they have surely recorded. */
+#ifdef NO_STOOD
+#define WE_FORGOT (0)
+#define THEY_FORGOT (0)
 #else
-#define OLD_SOURCE (WE_SOURCE -> n[me].incarnation < THEIRS.remembered : \
-	THEIRS.incarnation < n[me].remembered)
-#define OLD_TARGET_US (n[me].incarnation < THEIRS.remembered)
+#define WE_FORGOT (n[me].met < THEIRS.stood)
+#define THEY_FORGOT (THEIRS.met < n[me].stood)
+#endif
+#define OLD_US (n[me].incarnation < THEIRS.remembered || WE_FORGOT)
+#define OLD_THEM (THEIRS.incarnation < n[me].remembered || THEY_FORGOT)
+#define OLD_SOURCE (WE_SOURCE -> OLD_US : OLD_THEM)
+/* Rolled back to when it was an author: it may have gone on as one. */
+#ifdef NO_OLD_AUTHOR
+#define OLD_AUTHOR (0)
+#else
+#define OLD_AUTHOR (WE_SOURCE -> OLD_THEM && THEIRS.author : \
+	OLD_US && n[me].author)
 #endif
 
 inline drop(x) /* it leaves its connection */
@@ -153,10 +165,32 @@ inline send(type, p)
 inline wipe_hello(x)
 {
 	said[x].connection = 0; said[x].timeline = 0; said[x].incarnation = 0;
-	said[x].remembered = 0;
+	said[x].remembered = 0; said[x].met = 0;
+	said[x].stood = 0;
 	said[x].author = 0; said[x].consistent = 0;
 	offered[x].timeline = 0; offered[x].data = 0; offered[x].told = 0;
 	offered[x].stale = 0
+}
+
+/* Both reckon the same from the same two hellos. */
+inline record(x)
+{
+#if ROLLBACKS
+	records[x]++;
+	n[x].met = 1 + (n[x].met > said[1 - x].met -> n[x].met :
+		said[1 - x].met)
+#else
+	skip
+#endif
+}
+
+inline stand()
+{
+#if ROLLBACKS
+	stood[0] = records[0]; stood[1] = records[1]
+#else
+	skip
+#endif
 }
 
 inline new_timeline(x)
@@ -177,6 +211,7 @@ end:	do
 		said[me].timeline = n[me].timeline;
 		said[me].incarnation = n[me].incarnation;
 		said[me].remembered = n[me].remembered;
+		said[me].met = n[me].met; said[me].stood = n[me].stood;
 		said[me].author = n[me].author;
 		said[me].consistent = n[me].consistent;
 		n[me].unchanged = 1; n[me].stage = GREETED;
@@ -189,15 +224,17 @@ end:	do
 		:: else ->
 			if
 			:: a != n[me].connection /* of an earlier one */
-			:: a == n[me].connection && WE_SOURCE && !OLD_SOURCE ->
+			:: a == n[me].connection && WE_SOURCE &&
+			   !OLD_SOURCE && !OLD_AUTHOR ->
 				n[me].stage = SOURCE;
+				record(me);
+				n[me].wholly = OLD_THEM;
 				n[me].remembered = THEIRS.incarnation;
 				n[me].maybe = n[me].maybe || SAME;
-				send(BEGIN, 0)
+				send(BEGIN, n[me].wholly)
 			:: a == n[me].connection && THEY_SOURCE &&
-			   !OLD_SOURCE && !n[me].serves ->
-				n[me].stage = CHOSEN;
-				n[me].wholly = OLD_TARGET_US
+			   !OLD_SOURCE && !OLD_AUTHOR && !n[me].serves ->
+				n[me].stage = CHOSEN
 			:: a == n[me].connection && THEY_SOURCE &&
 			   !OLD_SOURCE && n[me].serves ->
 #ifdef NO_H0_SERVING
@@ -218,9 +255,12 @@ end:	do
 			UNCHANGED(me) ->
 			assert(!n[me].serves); /* H0 */
 			n[me].remembered = said[peer].incarnation;
+			record(me);
+			n[me].stood = n[me].met;
+			n[me].wholly = b;
 			n[me].consistent = 0; /* H6 */
 			n[me].target = 1; n[me].stage = IN_SESSION;
-			send(BEGUN, n[me].wholly)
+			send(BEGUN, 0)
 		:: else -> drop(me)
 		fi;
 		printf("%c hears begin, stage %d\n", ME, n[me].stage) }
@@ -231,9 +271,10 @@ end:	do
 			UNCHANGED(me) ->
 			n[me].stage = IN_SESSION; n[me].author = 1;
 			n[me].serves = 1;
+			n[me].stood = n[me].met;
+			stand();
 			n[me].told = (n[me].told > n[me].data -> n[me].told :
-				n[me].data);
-			n[me].wholly = b
+				n[me].data)
 		:: else -> drop(me)
 		fi;
 		printf("%c hears begun, stage %d\n", ME, n[me].stage) }
@@ -330,16 +371,19 @@ end:	do
 		kept.timeline = n[me].timeline;
 		kept.incarnation = n[me].incarnation;
 		kept.remembered = n[me].remembered;
+		kept.met = n[me].met; kept.stood = n[me].stood;
+		kept_at = records[me];
 		kept.author = n[me].author;
 		kept.consistent = n[me].consistent;
 		kept.maybe = n[me].maybe; kept.data = n[me].data;
 		printf("the metadata of %c are copied\n", ME) }
 	:: d_step { !n[me].up && kept_of == me && rollbacks < ROLLBACKS &&
-		kept.incarnation < n[peer].remembered -> /* they met since */
+		kept_at < stood[me] ->
 		rollbacks++;
 		n[me].timeline = kept.timeline;
 		n[me].incarnation = kept.incarnation;
 		n[me].remembered = kept.remembered;
+		n[me].met = kept.met; n[me].stood = kept.stood;
 		n[me].author = kept.author;
 		n[me].consistent = kept.consistent;
 		n[me].maybe = kept.maybe;
@@ -352,7 +396,12 @@ end:	do
 /* Refused for good: two that are not consistent, a fork that waits for the
  * operator, or who is ahead is not consistent. */
 #define ASKED (!n[0].consistent || !n[1].consistent || n[0].stale || \
-	n[1].stale || (n[0].serves && n[1].serves))
+	n[1].stale || ROLLED || (n[0].serves && n[1].serves))
+#if ROLLBACKS
+#define ROLLED (rollbacks > 0)
+#else
+#define ROLLED (0)
+#endif
 #define SETTLED (n[0].stage == IN_SESSION && n[1].stage == IN_SESSION && \
 	n[0].target != n[1].target && n[0].timeline == n[1].timeline && \
 	n[0].consistent && n[1].consistent)
