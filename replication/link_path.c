@@ -250,6 +250,18 @@ link_path_json(const struct link *link)
 	return list;
 }
 
+/* A reason begins with the address that it is about. */
+static const char *
+without_address(const char *why, const char *address)
+{
+	size_t length = strlen(address);
+
+	return strncmp(why, address, length) == 0 &&
+			       strncmp(why + length, ": ", 2) == 0
+		       ? why + length + 2
+		       : why;
+}
+
 void
 link_path_explain(const struct link *link, struct reason *ret_why)
 {
@@ -264,7 +276,8 @@ link_path_explain(const struct link *link, struct reason *ret_why)
 			continue;
 		(void)reason_set(ret_why, 0, "%s is better, but: %.400s",
 				 link->options.peers[i],
-				 link->path_why[i].text);
+				 without_address(link->path_why[i].text,
+						 link->options.peers[i]));
 		return;
 	}
 }

@@ -282,7 +282,8 @@ end_new(const struct transport_context *context, const char *address,
 
 	assert(end != NULL);
 	end->channel.transport = &transport_fake;
-	(void)snprintf(end->channel.peer, sizeof(end->channel.peer), "fake");
+	(void)snprintf(end->channel.peer, sizeof(end->channel.peer),
+		       "fake://%s", address);
 	end->context = *context;
 	end->caller = caller;
 	(void)snprintf(end->address, sizeof(end->address), "%s", address);
