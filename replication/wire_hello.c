@@ -224,8 +224,12 @@ wrong_field(const struct wire_hello *hello)
 		return "session";
 	if (!name_is_well(hello->name, sizeof(hello->name)))
 		return "name";
-	if (hello->stood > hello->met || hello->met >= UINT64_MAX / 2)
+	if (hello->stood > hello->met || hello->met >= UINT64_MAX / 2 ||
+	    (hello->met != 0 && is_zero_id(hello->partner)))
 		return "number of meetings";
+	if (hello->fork.timeline == 0 &&
+	    (hello->fork.epoch | hello->fork.regions | hello->fork.bytes) != 0)
+		return "fork";
 	return NULL;
 }
 

@@ -355,6 +355,17 @@ test_a_hello_survives_the_way(void **state)
 	assert_int_equal(wire_decode_hello(bytes, length, &back, NULL),
 			 -EPROTO);
 	hello.stood = 6;
+	memset(hello.partner, 0, WIRE_ID); /* met, and nobody */
+	hello.fork.timeline = 1;
+	length = wire_encode_hello(&hello, bytes);
+	assert_int_equal(wire_decode_hello(bytes, length, &back, NULL),
+			 -EPROTO);
+	memset(hello.partner, 0x4f, WIRE_ID);
+	hello.fork = (struct wire_fork){ .bytes = 512 }; /* of no timeline */
+	length = wire_encode_hello(&hello, bytes);
+	assert_int_equal(wire_decode_hello(bytes, length, &back, NULL),
+			 -EPROTO);
+	hello.fork.bytes = 0;
 	memset(&back.history, 0, sizeof(back.history));
 	memset(&hello.history, 0, sizeof(hello.history));
 	assert_memory_equal(&back, &hello, sizeof(hello));
