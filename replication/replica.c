@@ -354,6 +354,10 @@ spoiled(struct replica *replica)
 	tracker_distrust(&replica->tracker);
 	replica->settle = true;
 	apply_spoiled(replica);
+	/* A9: a source it is no more; a member has it all already. */
+	if (replica_is_primary(replica) && !replica->in_sync)
+		replica_break(replica, "a flush of this host's image failed "
+				       "while it was being copied");
 	if (replica_is_primary(replica))
 		replica_explain(replica,
 				"a flush of this host's image failed, so it "

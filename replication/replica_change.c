@@ -281,6 +281,10 @@ on_handed_over(struct link_send *send, int status)
 		container_of(send, struct replica, change_send);
 
 	replica->change_send.on_ended = NULL;
+	/* F3: for the peer to fall back on it must be copied to again. */
+	if (status == 0 && !replica_durable(replica)->consistent)
+		close_session(replica, "a flush of its image had failed, so it "
+				       "is to be copied to again");
 	if (status == 0 || replica->change != CHANGE_DEMOTE)
 		end(replica, CHANGE_DEMOTE);
 	else

@@ -639,7 +639,8 @@ resync_advance(struct replica *replica)
 	if (!resync->running || !replica_in_session(replica) ||
 	    !resync_is_complete(replica))
 		return;
-	if (replica->in_sync)
+	/* What a failed flush made suspect is about what we have (F3). */
+	if (replica->in_sync && replica_durable(replica)->consistent)
 		absolve(replica);
 	if (resync->offered)
 		return;

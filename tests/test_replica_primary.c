@@ -195,6 +195,21 @@ test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew(void **state)
 	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, AT));
 }
 
+/* A new epoch begins. */
+static void
+cut_checkpoint(struct rig *rig)
+{
+	struct reason reason = { "" };
+	json_t *result = json_object();
+
+	assert_int_equal(replica_command(rig_replica(rig),
+					 "checkpoint create monday", result,
+					 &reason),
+			 0);
+	json_decref(result);
+	rig_pass(rig, 10);
+}
+
 /* --- the hand-over (M6) --- */
 
 /* One that was taken before the order is done before it; none is after. */
@@ -258,6 +273,57 @@ fail_a_flush(struct rig *rig)
 	fake_release(rig_image(rig), 0, -EIO);
 	rig_pass(rig, 100);
 	assert_int_equal(write->result, -EIO);
+}
+
+/* A9: what it reads may not be what was written. */
+static void
+test_a_source_whose_flush_failed_copies_no_more(void **state)
+{
+	struct rig *rig = *state;
+	struct guest_request *flush;
+
+	begin_copying(rig);
+	rig_image(rig)->hold = true;
+	flush = rig_ask(rig, TD_OP_FLUSH, 0);
+	rig_image(rig)->hold = false;
+	fake_release(rig_image(rig), 0, -EIO);
+	rig_pass(rig, 100);
+	assert_int_equal(flush->result, -EIO);
+	assert_true(rig->puppet->closed);
+	assert_int_equal(heard(rig, WIRE_SYNCED), 0);
+	assert_state(rig, REPLICA_SOLO); /* the guest decides */
+	rig->puppet->keep_acks = false;
+	rig_pass(rig, 1000);
+	call_again(rig);
+	assert_int_equal(heard(rig, WIRE_BEGIN), 0);
+	assert_int_equal(heard(rig, WIRE_REFUSE), 1);
+}
+
+/* It is no copy to fall back on until it has been copied to again. */
+static void
+test_a_primary_whose_flush_failed_is_copied_to_after_the_hand_over(void **state)
+{
+	struct rig *rig = *state;
+	struct wire_hello *hello;
+
+	fail_a_flush(rig);
+	hello = &rig->puppet->hello;
+	assert_int_equal(rig_order(rig, "demote"), 0);
+	rig_pass(rig, 100);
+	assert_int_equal(heard(rig, WIRE_HANDOVER), 1);
+	assert_true(rig->puppet->closed);
+	assert_state(rig, REPLICA_SECONDARY);
+	hello->role = WIRE_PRIMARY;
+	hello->flags |= WIRE_ACTIVE | WIRE_PRIMARY_LAST;
+	rig_pass(rig, 1000);
+	call_again(rig);
+	assert_false(rig->puppet->other.flags & WIRE_CONSISTENT);
+	assert_state(rig, REPLICA_TARGET);
+	assert_true(puppet_was_named(rig->puppet, AT));
+	offer(rig);
+	rig_pass(rig, 100);
+	assert_state(rig, REPLICA_SYNCED);
+	assert_true(replica_durable(rig_replica(rig))->consistent);
 }
 
 static void
@@ -405,21 +471,13 @@ static void
 test_a_hello_that_does_not_hold_any_more_decides_nothing(void **state)
 {
 	struct rig *rig = *state;
-	struct reason reason = { "" };
-	json_t *result = json_object();
 
 	rig_open(rig, METADATA_PRIMARY);
 	rig->puppet->silent = true;
 	puppet_call(rig->puppet, RIG_ADDRESS);
 	rig_pass(rig, 1);
 	assert_int_equal(heard(rig, WIRE_HELLO), 1);
-	/* a new epoch, of which the hello did not tell */
-	assert_int_equal(replica_command(rig_replica(rig),
-					 "checkpoint create monday", result,
-					 &reason),
-			 0);
-	json_decref(result);
-	rig_pass(rig, 10);
+	cut_checkpoint(rig); /* of whose epoch the hello did not tell */
 	puppet_greet(rig->puppet);
 	rig_pass(rig, 10);
 	assert_int_equal(heard(rig, WIRE_REFUSE), 1);
@@ -441,6 +499,8 @@ main(void)
 		TEST(test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew),
 		TEST(test_a_write_that_waits_for_its_intent_is_done_before_the_hand_over),
 		TEST(test_a_region_is_suspect_until_a_failed_write_is_repaired),
+		TEST(test_a_source_whose_flush_failed_copies_no_more),
+		TEST(test_a_primary_whose_flush_failed_is_copied_to_after_the_hand_over),
 		TEST(test_a_primary_whose_flush_failed_does_not_go_on_alone),
 		TEST(test_a_primary_whose_flush_failed_says_so_for_ever),
 		TEST(test_a_primary_that_had_a_member_waits_for_it),
