@@ -49,7 +49,7 @@ on_hashed(struct digest *digest)
 	struct compare *compare = container_of(digest, struct compare, digest);
 	struct replica *replica = compare->replica;
 
-	if (!replica_in_session(replica)) {
+	if (compare->meeting != replica->meetings) {
 		done(compare, COMPARE_LOST, 0);
 		return;
 	}
@@ -94,6 +94,7 @@ try_read(struct compare *compare)
 	if (mirror_is_writing(replica, compare->offset, compare->length))
 		return;
 	compare->state = COMPARE_READING;
+	compare->meeting = replica->meetings;
 	compare->read = (struct image_op){
 		.op = TD_OP_READ,
 		.offset = compare->offset,

@@ -50,6 +50,7 @@ struct compare {
 	struct image_op read;
 	struct digest digest;
 	struct link_send send;
+	uint64_t meeting;  /* in which it was read */
 	uint64_t begun_ns; /* when it was sent */
 	void (*on_done)(struct compare *compare, enum compare_result result,
 			int error);

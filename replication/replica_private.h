@@ -152,6 +152,7 @@ struct resync_copy {
 	struct compare compare;
 	struct image_op read;
 	struct link_send send;
+	uint64_t meeting;    /* in which it was read */
 	uint64_t claimed_ns; /* when it began */
 	uint64_t begun_ns;   /* when it was sent */
 	void *buffer;	     /* owned, of the pool: RESYNC_COPY_BYTES */

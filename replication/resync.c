@@ -7,6 +7,8 @@
  *     copy first bars new writes of its range, waits for those under way,
  *     reads, enters the stream, and only then lets writes go on.  So the copy
  *     lies before every later write in the stream.
+ *     It ends with its session, and so does the bar: what is read still is not
+ *     copied in the next one.  A copy has one stamp for all of its regions.
  * RS2 A region is unmarked when a copy claims it, and marked again when that
  *     copy, or a write sent after it, is not acknowledged.
  * RS3 What reads as zero is made zero on the target without being read here,
@@ -151,6 +153,7 @@ copy_give_up(struct resync_copy *copy)
 {
 	copy_map_mark(&copy->replica->resync.map, copy->offset, copy->length);
 	copy_free(copy);
+	resync_poke(copy->replica);
 }
 
 static void
@@ -227,7 +230,9 @@ on_copy_read(struct image_op *op, int error)
 	struct replica *replica = copy->replica;
 	struct resync *resync = &replica->resync;
 
-	if (!resync->running || error < 0 || !replica_in_session(replica)) {
+	/* Between two sessions no bar kept the guest out of what was read. */
+	if (!resync->running || error < 0 ||
+	    copy->meeting != replica->meetings) {
 		if (error < 0 && resync->running)
 			read_failed(copy, error);
 		copy_give_up(copy);
@@ -249,6 +254,7 @@ copy_try_read(struct resync_copy *copy)
 	if (mirror_is_writing(replica, copy->offset, copy->length))
 		return;
 	copy->state = COPY_READING;
+	copy->meeting = replica->meetings;
 	copy->read = (struct image_op){
 		.op = TD_OP_READ,
 		.offset = copy->offset,
@@ -257,6 +263,23 @@ copy_try_read(struct resync_copy *copy)
 		.on_done = on_copy_read,
 	};
 	image_io_start(&replica->io, &copy->read);
+}
+
+/* A copy carries one stamp, and while its range was compared the guest may have
+ * written into it (A10): the rest is for another. */
+static void
+keep_alike(struct resync_copy *copy)
+{
+	struct replica *replica = copy->replica;
+	uint64_t kept = tracker_alike(&replica->tracker, copy->offset,
+				      copy->length);
+
+	if (kept == copy->length)
+		return;
+	copy_map_mark(&replica->resync.map, copy->offset + kept,
+		      copy->length - kept);
+	copy->length = kept;
+	resync_poke(replica);
 }
 
 /* RS4.  It may be that the peer cannot read what it is to be given. */
@@ -280,6 +303,7 @@ on_compared(struct compare *compare, enum compare_result result, int error)
 		if (!resync->running || !replica_in_session(replica))
 			break;
 		copy->state = COPY_BARRING;
+		keep_alike(copy);
 		copy_try_read(copy);
 		return;
 	case COMPARE_UNREADABLE:

@@ -195,6 +195,35 @@ test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew(void **state)
 	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, AT));
 }
 
+/* Between the two sessions nothing kept the guest out of what was being read. */
+static void
+test_what_was_read_for_one_session_is_not_copied_in_the_next(void **state)
+{
+	struct rig *rig = *state;
+	struct fake *image;
+	unsigned int reads;
+
+	pair_as_primary(rig);
+	lose_peer(rig);
+	rig_ask(rig, TD_OP_WRITE, AT);
+	image = rig_image(rig);
+	image->hold = true;
+	call_again(rig);
+	assert_int_equal(image->held_count, 1);
+	lose_peer(rig);
+	image->hold = false;
+	assert_true(rig_ask(rig, TD_OP_WRITE, AT)->done);
+	call_again(rig);
+	assert_int_equal(heard(rig, WIRE_COPY), 1); /* of another copy */
+	puppet_forget(rig->puppet);
+	reads = image->queued[TD_OP_READ];
+	fake_release(image, 0, 0);
+	rig_pass(rig, 100);
+	assert_int_equal(heard(rig, WIRE_COPY), 1);
+	assert_int_equal(image->queued[TD_OP_READ], reads + 1);
+	assert_true(rig_replica(rig)->in_sync);
+}
+
 /* A new epoch begins. */
 static void
 cut_checkpoint(struct rig *rig)
@@ -208,6 +237,37 @@ cut_checkpoint(struct rig *rig)
 			 0);
 	json_decref(result);
 	rig_pass(rig, 10);
+}
+
+/* A10: a copy has one stamp for all that it carries. */
+static void
+test_what_was_written_while_it_was_compared_keeps_its_stamp(void **state)
+{
+	struct rig *rig = *state;
+	const struct wire_header *verify;
+
+	rig->options.digest = true;
+	pair_as_primary(rig);
+	lose_peer(rig);
+	rig_ask(rig, TD_OP_WRITE, AT);
+	rig_ask(rig, TD_OP_WRITE, AT + RIG_REGION);
+	rig->puppet->hello.features_compatible |= WIRE_FEATURE_VERIFY;
+	rig->puppet->keep_acks = true;
+	call_again(rig);
+	verify = puppet_last(rig->puppet, WIRE_VERIFY);
+	assert_non_null(verify);
+	assert_int_equal(verify->offset, AT);
+	assert_int_equal(verify->length, 2 * RIG_REGION);
+	cut_checkpoint(rig);
+	rig_ask(rig, TD_OP_WRITE, AT + RIG_REGION);
+	assert_true(puppet_last(rig->puppet, WIRE_WRITE)->epoch >
+		    verify->epoch);
+	puppet_acknowledge(rig->puppet, verify->sequence, WIRE_ACK_WRITTEN,
+			   -EILSEQ);
+	rig_pass(rig, 100);
+	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, AT));
+	assert_false(puppet_was_sent(rig->puppet, WIRE_COPY, AT + RIG_REGION));
+	assert_int_equal(heard(rig, WIRE_VERIFY), 2);
 }
 
 /* --- the hand-over (M6) --- */
@@ -497,6 +557,8 @@ main(void)
 		TEST(test_membership_is_not_offered_while_a_guests_write_is_under_way_here),
 		TEST(test_a_write_that_was_on_its_way_is_copied_when_the_copying_goes_on),
 		TEST(test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew),
+		TEST(test_what_was_read_for_one_session_is_not_copied_in_the_next),
+		TEST(test_what_was_written_while_it_was_compared_keeps_its_stamp),
 		TEST(test_a_write_that_waits_for_its_intent_is_done_before_the_hand_over),
 		TEST(test_a_region_is_suspect_until_a_failed_write_is_repaired),
 		TEST(test_a_source_whose_flush_failed_copies_no_more),

@@ -3,8 +3,9 @@
  * disk - see sim.h: an image driver over a node's medium.
  *
  * An operation takes its time; a write is there when it begins, or when it
- * ends, or in parts if the host dies in between.  Two changes of one sector
- * that are under way together break A4: the disk may do them in any order.
+ * ends, or in parts if the host dies in between; a read gives what is there
+ * when it begins, or when it ends.  Two changes of one sector that are under
+ * way together break A4: the disk may do them in any order.
  *
  * A read that flips a bit returns what nobody wrote.  No checksum lies below
  * the replica, so what a read makes up is, for whoever asked, the content: a
@@ -130,6 +131,17 @@ disk_done(struct world *world)
 	}
 }
 
+static void
+look(struct operation *operation)
+{
+	const td_request_t *treq = &operation->treq;
+
+	(void)medium_read(&operation->node->disk, treq->buf,
+			  (size_t)treq->secs * SIM_SECTOR,
+			  treq->sec * SIM_SECTOR);
+	operation->applied = true;
+}
+
 /* --- the end of an operation --- */
 
 static int
@@ -161,10 +173,8 @@ finish(struct operation *operation)
 		return fail(operation, FAULT_FULL, -ENOSPC);
 	if (operation->changes && !operation->applied)
 		apply(operation);
-	else if (treq->op == TD_OP_READ)
-		(void)medium_read(&node->disk, treq->buf,
-				  (size_t)treq->secs * SIM_SECTOR,
-				  treq->sec * SIM_SECTOR);
+	else if (treq->op == TD_OP_READ && !operation->applied)
+		look(operation);
 	else if (treq->op == TD_OP_FLUSH)
 		medium_flush(&node->disk, operation->mark);
 	if (treq->op == TD_OP_READ && node->flips > 0 &&
@@ -251,6 +261,8 @@ sim_queue(td_driver_t *driver, td_request_t treq)
 				  (uint64_t)treq.secs * SIM_SECTOR);
 		if (sim_chance(STREAM_DISK, 0.3))
 			apply(operation);
+	} else if (treq.op == TD_OP_READ && sim_chance(STREAM_DISK, 0.5)) {
+		look(operation);
 	}
 	list_add_tail(&operation->entry, &node->operations);
 	timer_init(&operation->timer, node->loop, on_end);
