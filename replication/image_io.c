@@ -74,6 +74,8 @@ attempt_ended(struct image_op *op)
 		}
 	}
 	io->pending--;
+	if (io->pending == 0 && io->on_idle != NULL)
+		io->on_idle(io);
 	op->on_done(op, op->error);
 }
 
@@ -162,6 +164,7 @@ image_io_init(struct image_io *io, struct loop *loop, td_image_t *image)
 {
 	io->image = image;
 	io->pending = 0;
+	io->on_idle = NULL;
 	INIT_LIST_HEAD(&io->again);
 	timer_init(&io->retry, loop, on_retry);
 }

@@ -21,6 +21,9 @@ struct image_io {
 	struct list_head again; /* operations that met a shortage */
 	struct timer retry;
 	unsigned int pending; /* operations that have not ended */
+	/* The last of them ends, and tells its owner after this; NULL after
+	 * image_io_init(). */
+	void (*on_idle)(struct image_io *io);
 };
 
 /* An operation; lives in its owner until on_done. */

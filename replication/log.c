@@ -161,6 +161,16 @@ queue_change(struct log *log, td_request_t treq)
 
 /* --- its metadata --- */
 
+/* The stop of a log that failed waits for the image only. */
+static void
+end_failed(struct log *log)
+{
+	if (!log->failed || !log->stopping || log->io.pending > 0)
+		return;
+	log->stopping = false;
+	td_complete_request(log->last, -EIO);
+}
+
 /* L3 */
 static void
 on_failed(void *owner, int error)
@@ -187,10 +197,7 @@ on_failed(void *owner, int error)
 		list_move_tail(&request->entry, &log->free);
 		td_complete_request(request->treq, -EIO);
 	}
-	if (log->stopping && log->io.pending == 0) {
-		log->stopping = false;
-		td_complete_request(log->last, -EIO);
-	}
+	end_failed(log);
 }
 
 static void
@@ -326,6 +333,7 @@ on_work(struct task *task)
 {
 	struct log *log = container_of(task, struct log, work);
 
+	end_failed(log);
 	if (!log->started || log->failed || log->stopping || log->committing)
 		return;
 	if (log->due[0] == '\0') {
@@ -414,7 +422,7 @@ on_last_flushed(struct image_op *op, int error)
 
 	log->last_error = error;
 	if (log->failed) {
-		on_failed(log, -EIO);
+		end_failed(log);
 		return;
 	}
 	if (error < 0)
@@ -422,6 +430,12 @@ on_last_flushed(struct image_op *op, int error)
 	if (path == NULL || !remus_program.look_at_image(path, &size, &time_ns))
 		size = time_ns = 0;
 	tracker_stop(&log->tracker, size, time_ns, on_stopped);
+}
+
+static void
+on_image_idle(struct image_io *io)
+{
+	task_post(&container_of(io, struct log, io)->work);
 }
 
 static void
@@ -550,6 +564,7 @@ log_open_driver(td_driver_t *driver, const char *name, td_flag_t flags)
 		return r;
 	task_init(&log->work, driver->image->stack->loop, on_work);
 	image_io_init(&log->io, driver->image->stack->loop, below);
+	log->io.on_idle = on_image_idle;
 	r = allocate(log);
 	if (r == 0)
 		r = open_metadata(log, &reason);

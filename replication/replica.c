@@ -640,6 +640,14 @@ open_parts(struct replica *replica)
 	return r;
 }
 
+/* A change of role waits for it, whoever used the image last: us, or the
+ * tracker. */
+static void
+on_image_idle(struct image_io *io)
+{
+	replica_poke(container_of(io, struct replica, io));
+}
+
 static void
 init(struct replica *replica, td_driver_t *driver,
      const struct replica_options *options)
@@ -655,6 +663,7 @@ init(struct replica *replica, td_driver_t *driver,
 	if (replica->options.retry_ms == 0)
 		replica->options.retry_ms = RETRY_MS;
 	image_io_init(&replica->io, replica->loop, td_image_below(driver));
+	replica->io.on_idle = on_image_idle;
 	INIT_LIST_HEAD(&replica->compares);
 	task_init(&replica->advance, replica->loop, on_advance);
 	timer_init(&replica->retry, replica->loop, on_retry);

@@ -182,6 +182,41 @@ test_with_its_metadata_lost_no_change_is_taken(void **state)
 	assert_int_equal(leaf()->queued[TD_OP_READ], 1);
 }
 
+/* It was flushing the image for extents that left, when it lost them. */
+static void
+test_with_its_metadata_lost_it_ends_when_the_image_is_idle(void **state)
+{
+	unsigned int before;
+
+	(void)state;
+	open_tracked("log:meta=x|able:32768");
+	queue(TD_OP_WRITE, 0, 8);
+	run();
+	leaf()->hold = true;
+	for (int i = 0; i < 12 && leaf()->held_count == 0; i++) {
+		loop_advance(loop, NS_PER_S);
+		run();
+	}
+	assert_int_equal(leaf()->held_count, 1);
+	file.fail_write_at = file.writes + 1;
+	queue(TD_OP_WRITE, 16384, 8);
+	run();
+	assert_int_equal(stack.service, TD_SERVICE_REFUSED);
+	td_queue_request(stack.top, (td_request_t){ .op = TD_OP_FLUSH,
+						    .secs = 1,
+						    .flags = TD_REQUEST_LAST,
+						    .cb = on_done });
+	run();
+	assert_int_equal(leaf()->held_count, 2);
+	before = ended;
+	fake_release(leaf(), 1, 0);
+	run();
+	assert_int_equal(ended, before);
+	fake_release(leaf(), 0, 0);
+	run();
+	assert_int_equal(ended, before + 1);
+}
+
 static void
 test_a_change_longer_than_the_log_goes_in_parts(void **state)
 {
@@ -206,6 +241,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 			test_with_its_metadata_lost_no_change_is_taken, setup,
 			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_with_its_metadata_lost_it_ends_when_the_image_is_idle,
+			setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_change_longer_than_the_log_goes_in_parts, setup,
 			teardown),

@@ -300,6 +300,28 @@ test_a_write_that_waits_for_its_intent_is_done_before_the_hand_over(
 
 /* M2: the peer is told again, from what can be read; till then it may be
  * otherwise. */
+/* The tracker's last word with the image, on extents that are idle, may come in
+ * between. */
+static void
+test_a_hand_over_waits_for_the_trackers_flush(void **state)
+{
+	struct rig *rig = *state;
+
+	pair_as_primary(rig);
+	rig_ask(rig, TD_OP_WRITE, AT);
+	rig_image(rig)->hold = true;
+	for (int i = 0; i < 12 && rig_image(rig)->held_count == 0; i++)
+		rig_pass(rig, 1000);
+	assert_int_equal(rig_image(rig)->held_count, 1);
+	assert_int_equal(rig_order(rig, "demote"), 0);
+	rig_pass(rig, 1000);
+	assert_int_equal(heard(rig, WIRE_HANDOVER), 0);
+	rig_image(rig)->hold = false;
+	fake_release(rig_image(rig), 0, 0);
+	rig_pass(rig, 1000);
+	assert_int_equal(heard(rig, WIRE_HANDOVER), 1);
+}
+
 static void
 test_a_region_is_suspect_until_a_failed_write_is_repaired(void **state)
 {
@@ -560,6 +582,7 @@ main(void)
 		TEST(test_what_was_read_for_one_session_is_not_copied_in_the_next),
 		TEST(test_what_was_written_while_it_was_compared_keeps_its_stamp),
 		TEST(test_a_write_that_waits_for_its_intent_is_done_before_the_hand_over),
+		TEST(test_a_hand_over_waits_for_the_trackers_flush),
 		TEST(test_a_region_is_suspect_until_a_failed_write_is_repaired),
 		TEST(test_a_source_whose_flush_failed_copies_no_more),
 		TEST(test_a_primary_whose_flush_failed_is_copied_to_after_the_hand_over),
