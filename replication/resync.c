@@ -271,8 +271,8 @@ static void
 keep_alike(struct resync_copy *copy)
 {
 	struct replica *replica = copy->replica;
-	uint64_t kept = tracker_alike(&replica->tracker, copy->offset,
-				      copy->length);
+	uint64_t kept =
+		tracker_alike(&replica->tracker, copy->offset, copy->length);
 
 	if (kept == copy->length)
 		return;

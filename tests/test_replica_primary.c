@@ -195,7 +195,8 @@ test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew(void **state)
 	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, AT));
 }
 
-/* Between the two sessions nothing kept the guest out of what was being read. */
+/* Between the two sessions nothing kept the guest out of what was being read.
+ */
 static void
 test_what_was_read_for_one_session_is_not_copied_in_the_next(void **state)
 {
