@@ -253,12 +253,9 @@ send_hello(struct link_connection *connection)
 	hello.session = link->session;
 	if (link->session != 0) {
 		hello.received = link->received;
-		hello.unacknowledged =
-			list_empty(&link->sent)
-				? 0
-				: list_first_entry(&link->sent,
-						   struct link_send, entry)
-					  ->sequence;
+		/* If all are, the next: the old connection may carry it until
+		 * this one has proved itself. */
+		hello.unacknowledged = link_lowest_unacknowledged(link);
 	}
 	if (link->options.context.key != NULL)
 		hello.flags |= WIRE_KEYED;

@@ -152,6 +152,8 @@ void link_fill_header(const struct link *link, struct wire_header *header);
 void link_sends_init(struct link *link);
 /* Send what may be sent. */
 void link_push(struct link *link);
+/* The lowest number of ours without a final acknowledgement, given or not. */
+uint64_t link_lowest_unacknowledged(const struct link *link);
 /* A connection came back: send again what the peer has not. */
 void link_replay(struct link *link, uint64_t peer_received,
 		 uint64_t peer_unacknowledged);

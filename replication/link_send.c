@@ -16,8 +16,8 @@
 #include "core/pool.h"
 #include "replication/link_private.h"
 
-static uint64_t
-lowest_unacknowledged(const struct link *link)
+uint64_t
+link_lowest_unacknowledged(const struct link *link)
 {
 	if (list_empty(&link->sent))
 		return link->next_sequence;
@@ -90,7 +90,7 @@ has_credit(const struct link *link)
 {
 	return link->next_sequence <= link->peer_limit &&
 	       link->next_sequence <
-		       lowest_unacknowledged(link) + link->options.window;
+		       link_lowest_unacknowledged(link) + link->options.window;
 }
 
 void
@@ -147,19 +147,21 @@ void
 link_replay(struct link *link, uint64_t peer_received,
 	    uint64_t peer_unacknowledged)
 {
+	uint64_t sequence = peer_unacknowledged;
 	struct link_send *send;
 
-	/* Acknowledgements that may have been lost go again. */
+	/* Acknowledgements that may have been lost go again; no older one can
+	 * be missed. */
 	link->acks_count = 0;
-	if (peer_unacknowledged > 0)
-		for (uint64_t sequence = peer_unacknowledged;
-		     sequence <= link->received; sequence++) {
-			const struct link_seen *seen = seen_at(link, sequence);
+	if (sequence + LINK_WINDOW_MAX <= link->received)
+		sequence = link->received - LINK_WINDOW_MAX + 1;
+	for (; sequence <= link->received; sequence++) {
+		const struct link_seen *seen = seen_at(link, sequence);
 
-			if (seen->sequence == sequence && seen->kind != 0)
-				link_acknowledge(link, sequence, seen->kind,
-						 seen->status);
-		}
+		if (seen->sequence == sequence && seen->kind != 0)
+			link_acknowledge(link, sequence, seen->kind,
+					 seen->status);
+	}
 	list_for_each_entry (send, &link->sent, entry) {
 		if (send->sequence <= peer_received)
 			continue;

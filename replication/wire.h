@@ -192,8 +192,8 @@ struct wire_hello {
 	uint64_t met, stood;		/* as in the state */
 	uint64_t session;		/* that it could resume; 0: none */
 	uint64_t received;		/* in it, the highest without a gap */
-	uint64_t unacknowledged; /* in it, the lowest it sent that has no final
-				  * acknowledgement; 0: none */
+	uint64_t unacknowledged; /* in it, the lowest of its own that has no
+				  * final acknowledgement, sent or to be sent */
 	uint64_t epoch;
 	unsigned char nonce[WIRE_NONCE];
 	char name[64]; /* of the disk, NUL-terminated */

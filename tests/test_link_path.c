@@ -141,6 +141,31 @@ test_a_session_goes_on_over_the_other_path_and_comes_back(void **state)
 	assert_int_equal(fake_network_open_to("slow"), 0);
 }
 
+/* L2: the old path is in use until the new one has proved itself. */
+static void
+test_what_is_sent_while_a_better_path_says_hello_is_acknowledged(void **state)
+{
+	struct fixture *f = *state;
+
+	fake_network.down_address = "fast";
+	open_paths(f);
+	pass_ms(f, 200);
+	assert_string_equal(path_in_use(f->a), "fake://slow");
+	host_send(f->a, 5);
+	pass_ms(f, 10);
+	fake_network.down_address = NULL;
+	pass_ms(f, 4000);
+	fake_network_hold(true);
+	for (int i = 0; i < 2000 && fake_network_open_to("fast") < 2; i++)
+		pass_ms(f, 1);
+	host_send(f->a, 1);
+	fake_network_hold(false);
+	pass_ms(f, 100);
+	assert_string_equal(path_in_use(f->a), "fake://fast");
+	assert_all_arrived(f);
+	assert_int_equal(f->a->lost, 0);
+}
+
 /* A dead path, not a refused one: silence, in the midst of a session. */
 static void
 test_a_path_that_falls_silent_is_left(void **state)
@@ -210,6 +235,7 @@ main(void)
 		TEST(test_at_the_start_the_other_path_does),
 		TEST(test_a_path_that_does_not_answer_holds_up_nobody),
 		TEST(test_a_session_goes_on_over_the_other_path_and_comes_back),
+		TEST(test_what_is_sent_while_a_better_path_says_hello_is_acknowledged),
 		TEST(test_a_path_that_falls_silent_is_left),
 		TEST(test_a_path_that_comes_and_goes_is_tried_less_and_less),
 		TEST(test_only_one_of_two_calls_leads_to_a_meeting),
