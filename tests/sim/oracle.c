@@ -135,6 +135,10 @@ settle(struct cell *cell, uint64_t sector, uint64_t value, bool durable)
 	int kept = 0;
 
 	sim->events++;
+	if (cell->loose) { /* what is durable may be none of what is known */
+		cell->wild = true;
+		cell->knowns = 0;
+	}
 	for (int i = 0; i < cell->maybes; i++) {
 		uint64_t maybe = cell->maybe[i];
 
@@ -144,8 +148,6 @@ settle(struct cell *cell, uint64_t sector, uint64_t value, bool durable)
 			add_known(cell, maybe);
 	}
 	cell->maybes = (uint8_t)kept;
-	if (cell->loose) /* what is durable may be what it was before */
-		cell->wild = true;
 	add_known(cell, value);
 	if (durable) {
 		cell->known[0] = cell->known[cell->knowns - 1];
