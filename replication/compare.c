@@ -49,7 +49,8 @@ on_hashed(struct digest *digest)
 	struct compare *compare = container_of(digest, struct compare, digest);
 	struct replica *replica = compare->replica;
 
-	if (compare->meeting != replica->meetings) {
+	if (!replica_in_session(replica) ||
+	    compare->meeting != replica->meetings) {
 		done(compare, COMPARE_LOST, 0);
 		return;
 	}
