@@ -77,16 +77,23 @@ test_the_best_path_is_used(void **state)
 	assert_int_equal(fake_network_open_to("slow"), 0);
 }
 
+/* The best path is down. */
 static void
-test_at_the_start_the_other_path_does(void **state)
+open_over_the_other(struct fixture *f)
 {
-	struct fixture *f = *state;
-
 	fake_network.down_address = "fast";
 	open_paths(f);
 	pass_ms(f, 200);
 	assert_int_equal(f->a->up, 1);
 	assert_string_equal(path_in_use(f->a), "fake://slow");
+}
+
+static void
+test_at_the_start_the_other_path_does(void **state)
+{
+	struct fixture *f = *state;
+
+	open_over_the_other(f);
 	assert_why(f->a, "fake://fast is better, but: ");
 }
 
@@ -147,10 +154,7 @@ test_what_is_sent_while_a_better_path_says_hello_is_acknowledged(void **state)
 {
 	struct fixture *f = *state;
 
-	fake_network.down_address = "fast";
-	open_paths(f);
-	pass_ms(f, 200);
-	assert_string_equal(path_in_use(f->a), "fake://slow");
+	open_over_the_other(f);
 	host_send(f->a, 5);
 	pass_ms(f, 10);
 	fake_network.down_address = NULL;

@@ -299,8 +299,6 @@ test_a_write_that_waits_for_its_intent_is_done_before_the_hand_over(
 
 /* --- failures here (F1, F3) --- */
 
-/* M2: the peer is told again, from what can be read; till then it may be
- * otherwise. */
 /* The tracker's last word with the image, on extents that are idle, may come in
  * between. */
 static void
@@ -323,6 +321,8 @@ test_a_hand_over_waits_for_the_trackers_flush(void **state)
 	assert_int_equal(heard(rig, WIRE_HANDOVER), 1);
 }
 
+/* M2: the peer is told again, from what can be read; till then it may be
+ * otherwise. */
 static void
 test_a_region_is_suspect_until_a_failed_write_is_repaired(void **state)
 {
