@@ -49,8 +49,7 @@ on_hashed(struct digest *digest)
 	struct compare *compare = container_of(digest, struct compare, digest);
 	struct replica *replica = compare->replica;
 
-	if (!replica_in_session(replica) ||
-	    compare->meeting != replica->meetings) {
+	if (!replica_in_session_of(replica, compare->meeting)) {
 		done(compare, COMPARE_LOST, 0);
 		return;
 	}

@@ -421,10 +421,8 @@ on_last_flushed(struct image_op *op, int error)
 	uint64_t size = 0, time_ns = 0;
 
 	log->last_error = error;
-	if (log->failed) {
-		end_failed(log);
-		return;
-	}
+	if (log->failed)
+		return; /* on_image_idle() sees to it */
 	if (error < 0)
 		tracker_distrust(&log->tracker);
 	if (path == NULL || !remus_program.look_at_image(path, &size, &time_ns))

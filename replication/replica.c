@@ -93,6 +93,12 @@ replica_in_session(const struct replica *replica)
 	return state == LINK_UP || state == LINK_BROKEN;
 }
 
+bool
+replica_in_session_of(const struct replica *replica, uint64_t meeting)
+{
+	return replica_in_session(replica) && meeting == replica->meetings;
+}
+
 static bool
 is_zero_id(const unsigned char *id)
 {

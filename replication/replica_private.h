@@ -445,6 +445,9 @@ bool replica_may_be_synced(const struct replica *replica);
 void replica_clear_may_be_synced(struct replica *replica);
 /* A session with a connection, or within the grace time of one. */
 bool replica_in_session(const struct replica *replica);
+/* Whether it is still the session of a meeting: from its end on, also before
+ * on_lost() has counted it, it is not. */
+bool replica_in_session_of(const struct replica *replica, uint64_t meeting);
 /* Append a new timeline in memory (M3, M5); the caller makes it durable. */
 void replica_new_timeline(struct replica *replica, uint32_t flags);
 /* The row of a peer in the table; NULL if it is unknown. */

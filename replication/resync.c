@@ -231,8 +231,8 @@ on_copy_read(struct image_op *op, int error)
 	struct resync *resync = &replica->resync;
 
 	/* Between two sessions no bar kept the guest out of what was read. */
-	if (!resync->running || error < 0 || !replica_in_session(replica) ||
-	    copy->meeting != replica->meetings) {
+	if (!resync->running || error < 0 ||
+	    !replica_in_session_of(replica, copy->meeting)) {
 		if (error < 0 && resync->running)
 			read_failed(copy, error);
 		copy_give_up(copy);
