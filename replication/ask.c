@@ -23,19 +23,27 @@ number(uint64_t value)
 }
 
 static json_t *
+timeline_json(const struct metadata_checkpoint *row)
+{
+	char timeline[17];
+
+	(void)snprintf(timeline, sizeof(timeline), "%016" PRIx64,
+		       row->timeline);
+	return json_string(timeline);
+}
+
+static json_t *
 row_json(const struct metadata_state *state,
 	 const struct metadata_checkpoint *row)
 {
 	struct reason why = { "" };
 	bool answerable = checkpoint_may_answer(state, row, &why) == 0;
-	char timeline[17];
 
-	(void)snprintf(timeline, sizeof(timeline), "%016" PRIx64,
-		       row->timeline);
-	return json_pack("{s:s, s:s, s:o, s:b, s:b, s:s}", "name", row->name,
-			 "timeline", timeline, "epoch", number(row->epoch),
-			 "confirmed", row->confirmed, "answerable", answerable,
-			 "why", answerable ? "" : why.text);
+	return json_pack("{s:s, s:o, s:o, s:b, s:b, s:s}", "name", row->name,
+			 "timeline", timeline_json(row), "epoch",
+			 number(row->epoch), "confirmed", row->confirmed,
+			 "answerable", answerable, "why",
+			 answerable ? "" : why.text);
 }
 
 void
@@ -146,11 +154,13 @@ ask_changed(const struct tracker *tracker, struct metadata_state *state,
 	runs = json_array();
 	next = add_runs(tracker, state, row->epoch, offset, runs);
 	(void)json_object_update_new(
-		result, json_pack("{s:s, s:b, s:o, s:o, s:o, s:o}",
-				  "checkpoint", row->name, "exact",
-				  tracker_is_exact(tracker, row->epoch),
-				  "region", number(1ull << tracker->map.shift),
-				  "size", number(state->size), "runs", runs,
-				  "next", number(next)));
+		result,
+		json_pack("{s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o}",
+			  "checkpoint", row->name, "timeline",
+			  timeline_json(row), "epoch", number(row->epoch),
+			  "exact", tracker_is_exact(tracker, row->epoch),
+			  "region", number(1ull << tracker->map.shift), "size",
+			  number(state->size), "runs", runs, "next",
+			  number(next)));
 	return 0;
 }

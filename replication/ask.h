@@ -15,9 +15,10 @@
 void ask_list(const struct metadata_state *state, struct json_t *result);
 
 /*
- * "NAME [FROM]": {"checkpoint", "exact", "region", "size", "runs": [[offset,
- * length], ...], "next"}.  A slice of at most 0.5 ms: it goes on at "next"
- * until that is the size.  As checkpoint_may_answer().
+ * "NAME [FROM]": {"checkpoint", "timeline", "epoch", "exact", "region", "size",
+ * "runs": [[offset, length], ...], "next"}.  A slice of at most 0.5 ms: it goes
+ * on at "next" until that is the size.  Slices of another timeline or epoch do
+ * not belong together: the name was given again.  As checkpoint_may_answer().
  */
 int ask_changed(const struct tracker *tracker, struct metadata_state *state,
 		const char *words, struct json_t *result,

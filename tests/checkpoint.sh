@@ -54,12 +54,15 @@ answers a monday "${expected[@]}"
 answers b monday "${expected[@]}"
 tap-ctl changed -n a --since monday --raw >"$work/answer"
 printf '%s\n' "${expected[@]:0:3}" | diff - "$work/answer" || fail "--raw"
+tap-ctl driver -n a remus "checkpoint list" >"$work/list"
 tap-ctl changed -n b --since monday --json | python3 -c '
 import json, sys
 answer = json.load(sys.stdin)
+monday = json.load(open(sys.argv[1]))["checkpoints"][0]
+assert all(answer[key] == monday[key] for key in ("timeline", "epoch"))
 assert answer["exact"] is True and answer["checkpoint"] == "monday"
 assert answer["runs"][0] == [2 << 20, 65536], answer["runs"]
-assert answer["size"] == 64 << 20 and "next" not in answer'
+assert answer["size"] == 64 << 20 and "next" not in answer' "$work/list"
 tap-ctl checkpoint -n a create tuesday
 answers a tuesday "0 B changed since tuesday, exact"
 tap-ctl checkpoint -n b list >"$work/list"

@@ -103,6 +103,56 @@ expect_failure 'read-only' tapdisk --name x --run-dir "$run_dir" --read-only \
 expect_failure 'regions of 65536' tapdisk --name x --run-dir "$run_dir" \
     "log:region=4K|aio:$work/disk.img"
 
+# A name that is given again between two slices of an answer: it is asked anew.
+# What comes between them stands between tap-ctl and the daemon.
+truncate -s 64M "$work/wide.img"
+start_tapdisk wide "log:region=4K|aio:$work/wide.img"
+tap-ctl checkpoint -n wide create monday
+python3 - "$uri" <<'PY' # more runs than one answer holds
+import sys
+import nbd
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+for i in range(1100):
+    h.pwrite(b"m" * 512, i * 8192)
+h.shutdown()
+PY
+mkdir "$work/between"
+export daemon=$run_dir/ctl$pid between=$work/between uri
+python3 <<'PY' &
+import json, os, socket, subprocess
+
+server = socket.socket(socket.AF_UNIX)
+server.settimeout(30)
+server.bind("%s/ctl%d" % (os.environ["between"], os.getpid()))
+server.listen()
+asked = 0
+while asked < 3:    # two, of one checkpoint and the other, and again
+    client = server.accept()[0]
+    daemon = socket.socket(socket.AF_UNIX)
+    daemon.connect(os.environ["daemon"])
+    answers = daemon.makefile()
+    for line in client.makefile():
+        if json.loads(line)["command"] == "changed":
+            asked += 1
+            if asked == 2:
+                for verb in "delete", "create":
+                    subprocess.run(["tap-ctl", "checkpoint", "-n", "wide",
+                                    verb, "monday"], check=True)
+                subprocess.run(["qemu-io", "-f", "raw", "-c", "write 8k 4k",
+                                os.environ["uri"]], check=True)
+        daemon.sendall(line.encode())
+        client.sendall(answers.readline().encode())
+PY
+proxy=$!
+reachable() { tap-ctl status --run-dir "$between" -n wide >/dev/null 2>&1; }
+wait_until reachable
+tap-ctl changed --run-dir "$between" -n wide --since monday >"$work/answer"
+printf '%s\n' "8192 4096" "4 KiB changed since monday, exact" |
+    diff - "$work/answer" || fail "two checkpoints in one answer"
+wait "$proxy"
+stop_tapdisk
+
 # It gets a peer: with its history.
 start_tapdisk disk "remus:role=primary,peer=tcp://127.0.0.1:1|aio:$work/disk.img"
 wait_until replica_is disk '["state"]' solo

@@ -29,13 +29,13 @@ struct shadow {
 };
 
 static struct shadow *
-find(const struct metadata_checkpoint *row)
+find(const char *name, uint64_t timeline, uint64_t epoch)
 {
 	struct shadow *shadow = sim->shadows;
 
-	while (shadow != NULL && (shadow->timeline != row->timeline ||
-				  shadow->epoch != row->epoch ||
-				  strcmp(shadow->name, row->name) != 0))
+	while (shadow != NULL &&
+	       (shadow->timeline != timeline || shadow->epoch != epoch ||
+		strcmp(shadow->name, name) != 0))
 		shadow = shadow->next;
 	return shadow;
 }
@@ -54,7 +54,8 @@ shadow_look(struct node *node)
 		const struct metadata_checkpoint *row = &now->checkpoint[i];
 		struct shadow *shadow;
 
-		if (find(row) != NULL || row->timeline != node_timeline(node) ||
+		if (find(row->name, row->timeline, row->epoch) != NULL ||
+		    row->timeline != node_timeline(node) ||
 		    row->epoch + 1 != now->epoch ||
 		    now->role != METADATA_PRIMARY)
 			continue;
@@ -77,6 +78,7 @@ shadow_look(struct node *node)
 
 /* Regions are SIM_REGION bytes, as nodes are started. */
 struct answer {
+	uint64_t timeline, epoch; /* of the checkpoint that is meant */
 	bool changed[SIM_DISK_BYTES / SIM_REGION];
 };
 
@@ -101,7 +103,18 @@ take_runs(const json_t *runs, struct answer *answer)
 	return true;
 }
 
-/* False: it is refused. */
+static void
+take_checkpoint(const json_t *result, struct answer *answer)
+{
+	const char *timeline =
+		json_string_value(json_object_get(result, "timeline"));
+
+	answer->timeline = timeline != NULL ? strtoull(timeline, NULL, 16) : 0;
+	answer->epoch =
+		(uint64_t)json_integer_value(json_object_get(result, "epoch"));
+}
+
+/* False: it is refused.  No event comes between the slices. */
 static bool
 ask(struct node *node, const char *name, struct answer *ret_answer)
 {
@@ -127,6 +140,7 @@ ask(struct node *node, const char *name, struct answer *ret_answer)
 			world_fail("%s answers \"%s\" with nonsense",
 				   node->name, command);
 		from = (uint64_t)json_integer_value(next);
+		take_checkpoint(result, ret_answer);
 		json_decref(result);
 		if (r < 0 || sim->failed)
 			return false;
@@ -155,34 +169,30 @@ check(const struct node *node, const struct shadow *shadow,
 	}
 }
 
-/* The name may have been given again. */
-static bool
-is_meant(const struct node *node, const struct shadow *shadow)
-{
-	const struct metadata_state *now = &node->durable;
-
-	for (unsigned int i = 0; i < now->checkpoints; i++) {
-		if (strcmp(now->checkpoint[i].name, shadow->name) == 0)
-			return find(&now->checkpoint[i]) == shadow;
-	}
-	return false;
-}
-
+/*
+ * Names are those that are durable.  What the name stands for, the answer says:
+ * a host may have given it again and not have made that durable yet.  A shadow
+ * is only of a checkpoint that was cut here.
+ */
 void
 shadow_ask(struct node *node)
 {
+	const struct metadata_state *now = &node->durable;
 	struct answer answer;
 
 	if (node_replica(node) == NULL || node->stopping)
 		return;
-	for (const struct shadow *shadow = sim->shadows;
-	     shadow != NULL && !sim->failed; shadow = shadow->next) {
-		if (!is_meant(node, shadow))
-			continue;
-		if (!ask(node, shadow->name, &answer)) {
+	for (unsigned int i = 0; i < now->checkpoints && !sim->failed; i++) {
+		const char *name = now->checkpoint[i].name;
+		const struct shadow *shadow;
+
+		if (!ask(node, name, &answer)) {
 			sim->answers_refused++;
 			continue;
 		}
+		shadow = find(name, answer.timeline, answer.epoch);
+		if (shadow == NULL)
+			continue;
 		sim->answers++;
 		check(node, shadow, &answer);
 	}

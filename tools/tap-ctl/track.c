@@ -194,7 +194,18 @@ add_run(json_t *runs, const json_t *run)
 				      json_pack("[I, I]", offset, length));
 }
 
-/* All slices: {"checkpoint", "exact", "region", "size", "runs"}. */
+/* A name may be given again between two slices: they mean two checkpoints. */
+static bool
+is_same_checkpoint(const json_t *a, const json_t *b)
+{
+	return json_equal(json_object_get(a, "timeline"),
+			  json_object_get(b, "timeline")) &&
+	       json_equal(json_object_get(a, "epoch"),
+			  json_object_get(b, "epoch"));
+}
+
+/* All slices: {"checkpoint", "timeline", "epoch", "exact", "region", "size",
+ * "runs"}. */
 static int
 ask_changed(struct client *client, const char *since, json_t **ret_answer,
 	    struct reason *reason)
@@ -220,6 +231,14 @@ ask_changed(struct client *client, const char *since, json_t **ret_answer,
 			json_decref(answer);
 			json_decref(runs);
 			return r;
+		}
+		if (answer && !is_same_checkpoint(answer, slice)) {
+			json_decref(slice);
+			json_decref(answer);
+			answer = NULL;
+			json_array_clear(runs);
+			from = 0;
+			continue;
 		}
 		json_array_foreach (json_object_get(slice, "runs"), i, run) {
 			add_run(runs, run);
