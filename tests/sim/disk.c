@@ -20,6 +20,8 @@
 #include "core/image.h"
 #include "tests/sim/sim.h"
 
+#define QUICK_NS (100 * NS_PER_MS) /* what takes longer keeps somebody */
+
 struct operation {
 	struct timer timer;
 	struct list_head entry;
@@ -241,6 +243,7 @@ sim_queue(td_driver_t *driver, td_request_t treq)
 {
 	struct node *node = node_of(driver->image->stack->loop);
 	struct operation *operation;
+	uint64_t time;
 
 	if (!node_acts(node))
 		return;
@@ -266,7 +269,10 @@ sim_queue(td_driver_t *driver, td_request_t treq)
 	}
 	list_add_tail(&operation->entry, &node->operations);
 	timer_init(&operation->timer, node->loop, on_end);
-	timer_set(&operation->timer, duration(node, treq.op));
+	time = duration(node, treq.op);
+	if (time > QUICK_NS)
+		world_ails(sim->now_ns + time);
+	timer_set(&operation->timer, time);
 }
 
 static void

@@ -358,6 +358,8 @@ befall(enum sim_fault fault)
 {
 	int index = (int)below(SIM_NODES);
 
+	if (fault <= FAULT_META)
+		world_ails(sim->now_ns);
 	if (fault <= FAULT_SLOW)
 		return befall_network(fault, index);
 	if (fault <= FAULT_META)
@@ -367,10 +369,19 @@ befall(enum sim_fault fault)
 	return befall_arbiter(fault, index);
 }
 
+static bool
+network_is_ill(void)
+{
+	return lasting.calm_ns != 0 || sim->now_ns < lasting.flap_ns ||
+	       !net_is_whole(&sim->net);
+}
+
 void
 faults_run(void)
 {
 	flap();
+	if (network_is_ill())
+		world_ails(sim->now_ns);
 	while (next_fault < sim->faults &&
 	       sim->fault[next_fault].at_ns <= sim->now_ns) {
 		struct fault *fault = &sim->fault[next_fault++];
@@ -443,6 +454,7 @@ void
 faults_heal(bool all)
 {
 	if (all) {
+		world_ails(sim->now_ns);
 		memset(lasting.heal_ns, 0, sizeof(lasting.heal_ns));
 		lasting.calm_ns = sim->now_ns;
 		lasting.flap_ns = 0;

@@ -13,6 +13,8 @@
  *  M2	    who accepts is active no more
  *  A11	    no queue is longer than its maximum; and nothing of them is lost
  *  A5	    a verification finds no difference that there is not
+ *  I6	    nobody waits for a peer that is well: a session that is given up for
+ *	    that, and made anew, would hide what was lost in it
  */
 #include <inttypes.h>
 #include <string.h>
@@ -202,6 +204,39 @@ laws_of_rest(struct node *node)
 			   "use instead of %zu",
 			   node->name, pool_in_use(node->pool),
 			   node->pool_idle);
+}
+
+/* --- waiting --- */
+
+static uint64_t
+oldest_asked(const struct replica *replica)
+{
+	uint64_t oldest = mirror_oldest(replica);
+
+	if (resync_oldest(replica) < oldest)
+		oldest = resync_oldest(replica);
+	if (compare_oldest(replica) < oldest)
+		oldest = compare_oldest(replica);
+	return oldest > replica->up_ns ? oldest : replica->up_ns;
+}
+
+void
+laws_of_waiting(const struct node *node)
+{
+	const struct replica *replica = node_replica(node);
+	uint64_t oldest;
+
+	if (replica == NULL || replica->link == NULL ||
+	    link_state(replica->link) != LINK_UP ||
+	    sim->now_ns < sim->trouble_ns + SIM_WAIT_NS)
+		return;
+	oldest = oldest_asked(replica);
+	if (oldest != UINT64_MAX && loop_now(node->loop) > oldest + SIM_WAIT_NS)
+		world_fail("I6: %s waits since %" PRIu64
+			   " ms for its peer, and nothing keeps either",
+			   node->name,
+			   (uint64_t)((loop_now(node->loop) - oldest) /
+				      NS_PER_MS));
 }
 
 /* --- verification --- */

@@ -43,12 +43,13 @@ has_changed(void)
 	return changed;
 }
 
-/* A11, and, when nothing is under way, A5. */
+/* A11, I6, and, when nothing is under way, A5. */
 static void
 look(void)
 {
 	for (int i = 0; i < SIM_NODES; i++) {
 		laws_of_queues(&sim->node[i]);
+		laws_of_waiting(&sim->node[i]);
 		laws_of_verify(&sim->node[i]);
 	}
 	if (!pair_is_idle() || !pair_is_in_sync() || !has_changed())

@@ -51,8 +51,9 @@
 #define SIM_DISK_BYTES	(1u << 20)
 #define SIM_SECTORS	(SIM_DISK_BYTES / SIM_SECTOR)
 #define SIM_REGION	4096u
-#define SIM_OUTSTANDING 12   /* requests of one guest */
-#define SIM_READERS	4    /* beside them, when all wait */
+#define SIM_OUTSTANDING 12	       /* requests of one guest */
+#define SIM_READERS	4	       /* beside them, when all wait */
+#define SIM_WAIT_NS	(3 * NS_PER_S) /* for a peer that is well, at most */
 #define SIM_DRIFT	0.02 /* a clock is fast or slow by so much at most */
 #define SIM_FAULTS	96   /* of one story, planned */
 #define SIM_WRITES_MIN	200  /* of one story */
@@ -244,7 +245,8 @@ struct world {
 	uint64_t equal_checks, steps;
 	uint64_t equal_marks[SIM_NODES]; /* of the disks, then */
 	uint64_t calm_ns;		 /* since when */
-	uint64_t peace_ns;		 /* that it took to come in sync */
+	uint64_t trouble_ns; /* no network or disk keeps anybody since then */
+	uint64_t peace_ns;   /* that it took to come in sync */
 	uint64_t befell[FAULT_COUNT];
 	unsigned int befallen;
 	struct coverage *coverage; /* borrowed; NULL: nobody counts */
@@ -261,6 +263,9 @@ struct world *world_free(struct world *world);
 void world_step(uint64_t until_ns);
 void world_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void world_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* A network or a disk keeps somebody, at most until then. */
+void world_ails(uint64_t until_ns);
 
 double sim_random(enum sim_stream stream); /* 0 <= it < 1 */
 uint64_t sim_below(enum sim_stream stream, uint64_t limit);
@@ -374,6 +379,8 @@ void oracle_done(struct world *world);
 void laws_of_state(const struct node *node,
 		   const struct metadata_state *before);
 void laws_of_queues(struct node *node); /* A11 */
+/* I6: what a peer that is well was told, it does, and says so. */
+void laws_of_waiting(const struct node *node);
 /* Everything is in sync and idle: what was borrowed is back. */
 void laws_of_rest(struct node *node);
 bool laws_see_rest(const struct node *node);

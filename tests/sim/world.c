@@ -40,6 +40,13 @@ say(const char *format, va_list args)
 }
 
 void
+world_ails(uint64_t until_ns)
+{
+	if (sim->trouble_ns < until_ns)
+		sim->trouble_ns = until_ns;
+}
+
+void
 world_say(const char *format, ...)
 {
 	va_list args;
