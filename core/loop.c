@@ -117,6 +117,12 @@ loop_set_busy_poll(struct loop *loop, uint64_t max_ns)
 	loop->busy_ns = 0;
 }
 
+uint64_t
+loop_busy_poll(const struct loop *loop)
+{
+	return loop->busy_max_ns;
+}
+
 /* --- timers: a heap whose places are kept in the timers --- */
 
 static void

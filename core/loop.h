@@ -53,6 +53,8 @@ uint64_t loop_next(const struct loop *loop);
 /* At most so long does a turn poll before it sleeps; adapted downwards while
  * polling finds nothing, off when idle.  0 (the default) never polls. */
 void loop_set_busy_poll(struct loop *loop, uint64_t max_ns);
+/* What was set: who polls for something else obeys it, too. */
+uint64_t loop_busy_poll(const struct loop *loop);
 
 /* --- descriptors --- */
 

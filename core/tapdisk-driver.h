@@ -32,7 +32,7 @@ enum tiocb_op {
 enum td_file {
 	TD_FILE_DIRECT,	  /* O_DIRECT: asynchronous; the rule unless told */
 	TD_FILE_BUFFERED, /* a device's page cache: submitting it may wait */
-	TD_FILE_MEMORY,	  /* tmpfs: a copy that never waits for a device */
+	TD_FILE_MEMORY,	  /* a copy that never waits: tmpfs, a RAM disk */
 };
 
 /*

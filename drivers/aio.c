@@ -7,7 +7,8 @@
  *   direct      O_DIRECT, past the page cache: files and devices that can
  *   page cache  without, where O_DIRECT cannot be had or is not wanted; slower,
  *               and helper threads may do the waiting
- *   memory      tmpfs, which is a page cache and nothing else
+ *   memory      tmpfs, which is a page cache and nothing else; devices that are
+ *               memory, past the page cache
  *
  * B1  sector_size is what O_DIRECT demands of offsets, so that every request
  *     the core lets through can be made.  A file whose size does not fit 4096
@@ -30,10 +31,13 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <linux/major.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -70,6 +74,7 @@ struct aio {
 	td_driver_t *driver; /* borrowed */
 	int fd;
 	bool device;
+	bool memory_device; /* its transfers end as they are submitted */
 	enum td_file file;
 	size_t memory_align; /* of buffers, for O_DIRECT */
 	char *bounce;	     /* owned; NULL where any buffer will do */
@@ -78,10 +83,19 @@ struct aio {
 	struct aio_request request[TAPDISK_DATA_REQUESTS];
 };
 
+/* How its transfers wait. */
+static enum td_file
+aio_kind(const struct aio *aio)
+{
+	return aio->memory_device && aio->file == TD_FILE_DIRECT
+		       ? TD_FILE_MEMORY
+		       : aio->file;
+}
+
 static const char *
 aio_way(const struct aio *aio)
 {
-	switch (aio->file) {
+	switch (aio_kind(aio)) {
 	case TD_FILE_DIRECT:
 		return "direct";
 	case TD_FILE_BUFFERED:
@@ -144,7 +158,7 @@ aio_transfer(struct aio_request *request, char *buf, size_t bytes, off_t offset,
 	else
 		td_prep_write(&request->tiocb, aio->fd, buf, bytes, offset, cb,
 			      request);
-	td_prep_file(&request->tiocb, aio->file);
+	td_prep_file(&request->tiocb, aio_kind(aio));
 	td_queue_tiocb(aio->driver, &request->tiocb);
 }
 
@@ -215,7 +229,7 @@ aio_queue_flush(td_driver_t *driver, td_request_t treq)
 	if (!request)
 		return;
 	td_prep_flush(&request->tiocb, request->fd, aio_on_end, request);
-	td_prep_file(&request->tiocb, request->aio->file);
+	td_prep_file(&request->tiocb, aio_kind(request->aio));
 	td_queue_tiocb(driver, &request->tiocb);
 }
 
@@ -422,6 +436,27 @@ aio_check_kind(td_driver_t *driver, const struct stat *st)
 	return 0;
 }
 
+/* A RAM disk, or persistent memory (Documentation/ABI/stable/sysfs-block of
+ * Linux: queue/dax). */
+static bool
+is_memory_device(dev_t device)
+{
+	char path[64];
+	FILE *file;
+	int dax;
+
+	if (major(device) == RAMDISK_MAJOR)
+		return true;
+	(void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/queue/dax",
+		       major(device), minor(device));
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	dax = fgetc(file);
+	(void)fclose(file);
+	return dax == '1';
+}
+
 /* O_DIRECT where it can be had.  Kinds are looked at before the open, since
  * opening a pipe would wait. */
 static int
@@ -440,6 +475,7 @@ aio_open_fd(td_driver_t *driver, const char *path, td_flag_t flags)
 	if (error < 0)
 		return error;
 	aio->device = S_ISBLK(st.st_mode);
+	aio->memory_device = aio->device && is_memory_device(st.st_rdev);
 	if (aio->device && write && !td_flag_test(flags, TD_OPEN_QUERY))
 		how |= O_EXCL;
 	if (!aio->device && statfs(path, &fs) == 0 &&

@@ -41,7 +41,7 @@
 #define RDMA_POLL_MIN_NS  (2 * NS_PER_US)
 #define RDMA_POLL_MAX_NS  (50 * NS_PER_US)
 #define RDMA_POLL_IDLE_NS (10 * NS_PER_MS)
-#define RDMA_REAP_NS	  (1 * NS_PER_MS)
+#define RDMA_REAP_NS	  (4 * NS_PER_MS)
 
 static_assert(RDMA_HEAD_MAX <= RDMA_HEAD_ROOM, "a head has room");
 
@@ -147,7 +147,6 @@ struct rdma_channel {
 	uint64_t slept_ns;	       /* since when; 0: awake */
 	bool busy;		       /* something came in this turn */
 	bool polling;
-	bool heard; /* a receive came, or the time to reap, since we slept */
 
 	/* sending: rdma_send.c */
 	struct list_head waiting; /* channel_sends, in order */
@@ -155,7 +154,8 @@ struct rdma_channel {
 	struct rdma_sent *sent;	  /* owned: a ring of sends_max */
 	unsigned int sends_max;
 	uint64_t send_head, send_tail; /* numbers: next, oldest under way */
-	uint64_t send_seen;	       /* head when we last slept */
+	uint64_t send_due;	       /* who is older is overdue at reap */
+	bool overdue;		       /* one was, and nobody armed since */
 	char *bounce;		       /* of memory */
 	uint32_t bounce_size, bounce_at, bounce_used;
 	uint32_t slot;	     /* bytes of payload of each SEND, either way */
@@ -265,6 +265,8 @@ void rdma_send_give_back(struct rdma_channel *rdma);
 void rdma_send_push(struct rdma_channel *rdma);
 /* Take completions; false if the channel was closed meanwhile. */
 bool rdma_send_reap(struct rdma_channel *rdma);
+/* Whether the next completion of a send is to wake us (Q4). */
+bool rdma_send_wants_to_hear(struct rdma_channel *rdma);
 
 /* --- rdma_receive.c --- */
 

@@ -7,10 +7,12 @@
  *     order of send and receive completions, and one completion channel.
  * Q2  Arm, then poll: a completion that comes in between is not missed.
  * Q3  Polling without sleep lasts at most RDMA_POLL_MAX_NS after something
- *     came.  The time doubles while it finds something and is halved when it
- *     does not; a connection that slept RDMA_POLL_IDLE_NS sleeps at once.
+ *     came, and no longer than the loop may (loop_busy_poll()).  The time
+ *     doubles while it finds something and is halved when it does not; a
+ *     connection that slept RDMA_POLL_IDLE_NS sleeps at once.
  * Q4  Completions of sends wake nobody as long as receives do: they are looked
- *     for at each waking, and are armed only if one is overdue.
+ *     for at each waking, and are armed only if a message waits for the room
+ *     that they give, or if one has not come for RDMA_REAP_NS.
  * Q5  Once the queue pair is destroyed the device touches our memory no more,
  *     whether or not it ever flushed what was posted: teardown waits for
  *     nothing.
@@ -26,16 +28,25 @@
 #define RNR_TIMER    14 /* 1.28 ms, by the table of ibv_modify_qp(3) */
 #define RECEIVE_ROOM 2	/* elements: the head, the payload */
 
+static uint64_t
+poll_max_ns(const struct rdma_channel *rdma)
+{
+	uint64_t max = loop_busy_poll(rdma->context.loop);
+
+	return max < RDMA_POLL_MAX_NS ? max : RDMA_POLL_MAX_NS;
+}
+
 static void
 on_completion(struct watch *watch, unsigned int events)
 {
 	struct rdma_channel *rdma =
 		container_of(watch, struct rdma_channel, completions_watch);
+	int armed = rdma->send_armed + rdma->receive_armed;
 	struct ibv_cq *cq;
 	void *unused;
 
 	(void)events;
-	for (int i = 0; i < 2; i++) {
+	do { /* no more events than were asked for: each is a system call */
 		if (ibv_get_cq_event(rdma->completions, &cq, &unused) != 0)
 			break;
 		ibv_ack_cq_events(cq, 1);
@@ -43,11 +54,11 @@ on_completion(struct watch *watch, unsigned int events)
 			rdma->send_armed = false;
 		else
 			rdma->receive_armed = false;
-	}
+	} while (--armed > 0);
 	if (rdma->slept_ns != 0) {
 		uint64_t slept = loop_now(rdma->context.loop) - rdma->slept_ns;
 
-		if (slept < RDMA_POLL_MAX_NS) {
+		if (slept < poll_max_ns(rdma)) {
 			if (rdma->poll_ns < 2 * slept)
 				rdma->poll_ns = 2 * slept;
 			if (rdma->poll_ns < RDMA_POLL_MIN_NS)
@@ -257,7 +268,7 @@ poll_on(struct rdma_channel *rdma, uint64_t now)
 	if (rdma->busy) {
 		rdma->busy = false;
 		rdma->poll_end_ns = now + rdma->poll_ns;
-		if (rdma->polling && 2 * rdma->poll_ns <= RDMA_POLL_MAX_NS)
+		if (rdma->polling && 2 * rdma->poll_ns <= poll_max_ns(rdma))
 			rdma->poll_ns *= 2;
 		rdma->polling = rdma->poll_ns > 0;
 	}
@@ -276,25 +287,19 @@ void
 rdma_queue_rest(struct rdma_channel *rdma)
 {
 	uint64_t now = loop_now(rdma->context.loop);
-	bool overdue = rdma->heard && rdma->send_tail < rdma->send_seen;
 	bool armed = false;
 
 	if (poll_on(rdma, now)) {
 		task_post(&rdma->task);
 		return;
 	}
-	if (overdue)
+	if (rdma_send_wants_to_hear(rdma))
 		armed = arm(rdma, rdma->send_cq, &rdma->send_armed);
-	else if (rdma->send_tail < rdma->send_head &&
-		 !timer_is_set(&rdma->reap))
-		timer_set(&rdma->reap, RDMA_REAP_NS);
 	armed |= arm(rdma, rdma->receive_cq, &rdma->receive_armed);
 	if (armed) {
 		task_post(&rdma->task); /* Q2 */
 		return;
 	}
-	rdma->send_seen = rdma->send_head;
-	rdma->heard = false;
 	if (rdma->slept_ns == 0)
 		rdma->slept_ns = now;
 }

@@ -240,10 +240,8 @@ rdma_receive_take(struct rdma_channel *rdma)
 		rdma->channel.bytes_in += completion->byte_len;
 		list_add_tail(&receive->entry, &rdma->arrived);
 	}
-	if (count > 0) {
+	if (count > 0)
 		rdma->busy = true;
-		rdma->heard = true;
-	}
 	if (count == RDMA_COMPLETIONS)
 		task_post(&rdma->task);
 }

@@ -87,8 +87,24 @@ on_reap(struct timer *timer)
 	struct rdma_channel *rdma =
 		container_of(timer, struct rdma_channel, reap);
 
-	rdma->heard = true;
+	if (rdma->send_tail < rdma->send_due)
+		rdma->overdue = true;
 	task_post(&rdma->task);
+}
+
+bool
+rdma_send_wants_to_hear(struct rdma_channel *rdma)
+{
+	bool wants = rdma->overdue || !list_empty(&rdma->waiting);
+
+	rdma->overdue = false;
+	if (rdma->send_tail == rdma->send_head)
+		return false;
+	if (!wants && !timer_is_set(&rdma->reap)) {
+		rdma->send_due = rdma->send_head;
+		timer_set(&rdma->reap, RDMA_REAP_NS);
+	}
+	return wants;
 }
 
 int

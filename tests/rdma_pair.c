@@ -200,6 +200,7 @@ pair_setup(void **state)
 	assert(pair != NULL);
 	fabric_open();
 	pair->loop = loop_new(NULL);
+	loop_set_busy_poll(pair->loop, 100 * NS_PER_US);
 	pair->io = io_new(pair->loop, "libaio", NULL);
 	pair->pool = pool_new(pair->loop, POOL_BYTES, NULL);
 	assert_non_null(pair->io);

@@ -52,6 +52,7 @@ begin(struct two *two, uint64_t seed)
 	fabric.inline_max = draw(two, 2) ? 400 : 0;
 	fabric.wr_max = draw(two, 3) ? 1024 : 16;
 	two->loop = loop_new(NULL);
+	loop_set_busy_poll(two->loop, 100 * NS_PER_US);
 	two->io = io_new(two->loop, "libaio", NULL);
 	two->pool = pool_new(two->loop, POOL_BYTES, NULL);
 	assert_non_null(two->pool);

@@ -78,7 +78,8 @@ const struct daemon_option daemon_options[DAEMON_OPTIONS] = {
 	{ DAEMON_OPTION_POOL_SIZE, DAEMON_OPTION_SPAWN, "pool-size", "SIZE",
 	  "memory for data under way (64M)" },
 	{ DAEMON_OPTION_BUSY_POLL, DAEMON_OPTION_SPAWN, "busy-poll", "US",
-	  "poll up to US microseconds before sleeping (100)" },
+	  "poll up to US microseconds before sleeping (100; with one\n"
+	  "processor 0)" },
 	{ DAEMON_OPTION_RUN_DIR, DAEMON_OPTION_ALONE, "run-dir", "DIR",
 	  "where sockets are\n"
 	  "($TAPDISK_RUN_DIR, or /run/tapdisk)" },

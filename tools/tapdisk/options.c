@@ -11,6 +11,7 @@
 #include <getopt.h>
 #include <grp.h>
 #include <jansson.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -307,6 +308,18 @@ check_together(const struct options *options)
 	json_decref(text);
 }
 
+/* With one processor, who polls keeps it from those who are waited for. */
+static uint64_t
+busy_poll_default(void)
+{
+	cpu_set_t processors;
+
+	if (sched_getaffinity(0, sizeof(processors), &processors) == 0 &&
+	    CPU_COUNT(&processors) == 1)
+		return 0;
+	return BUSY_POLL_US;
+}
+
 void
 options_parse(struct options *options, int argc, char **argv,
 	      const struct driver_type *types)
@@ -321,7 +334,7 @@ options_parse(struct options *options, int argc, char **argv,
 		.log_level = LOG_INFO,
 		.stop_timeout_s = STOP_TIMEOUT_S,
 		.pool_bytes = POOL_DEFAULT,
-		.busy_poll_us = BUSY_POLL_US,
+		.busy_poll_us = busy_poll_default(),
 		/* As nbdkit: key material turns TLS on unless --tls says. */
 		.tls = (enum options_tls) - 1,
 	};
