@@ -174,8 +174,12 @@ advance_promote(struct replica *replica)
 	}
 	/* Without the word the other may go on, too: at their next meeting the
 	 * operator is asked. */
-	forced = forced || !word;
-	replica_new_timeline(replica, forced ? HISTORY_FORCED : 0);
+	replica_new_timeline(replica, forced || !word ? HISTORY_FORCED : 0);
+	/* A copy that did not end has left what was written on the source's
+	 * timeline, with stamps of that or none; a flush that failed has left
+	 * who knows what. */
+	if (forced)
+		tracker_forget(&replica->tracker, durable->epoch);
 	replica_clear_may_be_synced(replica);
 	durable->consistent = true;
 	durable->active = true;

@@ -242,13 +242,11 @@ say_durable(const struct node *node)
 
 /* What the file holds is what the node is. */
 static void
-on_flushed(struct fake_file *file)
+take_durable(struct node *node)
 {
-	struct node *node = container_of(file, struct node, file);
 	static struct metadata_state now, before;
 	bool copied, had = node->has_durable;
 
-	node->flushes++;
 	if (!read_durable(node, &now))
 		return;
 	before = node->durable;
@@ -264,6 +262,15 @@ on_flushed(struct fake_file *file)
 	/* It is what the source is, whatever that had lost. */
 	node->fuzzy = false;
 	oracle_answers(node_peer(node));
+}
+
+static void
+on_flushed(struct fake_file *file)
+{
+	struct node *node = container_of(file, struct node, file);
+
+	node->flushes++;
+	take_durable(node);
 }
 
 /* --- clocks: each runs at a rate of its own --- */
@@ -371,6 +378,7 @@ node_die(struct node *node, bool power)
 	fake_file_abandon(&node->file);
 	if (power) {
 		fake_file_crash(&node->file);
+		take_durable(node); /* what it accepted, before it lost more */
 		node->fuzzy = true;
 	}
 	/* at level received, memory counts */
