@@ -151,6 +151,33 @@ test_it_is_promoted_when_all_that_it_acknowledged_is_written(void **state)
 	assert_memory_equal(rig_image(rig)->bytes + AT, data, sizeof(data));
 }
 
+/* A10: nobody knows what is in it, and which timeline its stamps are of. */
+static void
+test_all_of_it_counts_as_changed_if_it_is_promoted_by_force(void **state)
+{
+	struct rig *rig = *state;
+	struct dirty_map_run run;
+	uint64_t before;
+
+	pair_as_secondary(rig);
+	rig_image(rig)->hold = true;
+	send_change(rig, WIRE_WRITE, AT, 0);
+	release(rig, -EIO);
+	rig_pass(rig, 100);
+	lose_peer(rig);
+	assert_false(replica_durable(rig_replica(rig))->consistent);
+	before = replica_durable(rig_replica(rig))->epoch;
+	assert_true(rig_order(rig, "promote") < 0);
+	assert_int_equal(rig_order(rig, "promote --force"), 0);
+	rig_pass(rig, 5000);
+	assert_state(rig, REPLICA_SOLO);
+	tracker_next(&rig_replica(rig)->tracker, before, 0, TRACKER_REGIONS,
+		     &run);
+	assert_int_equal(run.offset, 0);
+	assert_int_equal(run.length, replica_durable(rig_replica(rig))->size);
+	assert_false(tracker_is_exact(&rig_replica(rig)->tracker, before));
+}
+
 /* M7 */
 static void
 test_who_leaves_a_primary_that_goes_on_is_out_of_date(void **state)
@@ -228,6 +255,7 @@ main(void)
 		TEST(test_what_is_not_proven_is_named_when_the_two_meet_again),
 		TEST(test_what_is_proven_is_not_named),
 		TEST(test_it_is_promoted_when_all_that_it_acknowledged_is_written),
+		TEST(test_all_of_it_counts_as_changed_if_it_is_promoted_by_force),
 		TEST(test_who_leaves_a_primary_that_goes_on_is_out_of_date),
 		TEST(test_a_copy_that_it_knows_nothing_of_does_not_go_on),
 		TEST(test_a_source_that_was_rolled_back_is_not_followed),
