@@ -152,12 +152,12 @@ static void
 advance_promote(struct replica *replica)
 {
 	struct metadata_state *durable = replica_durable(replica);
-	bool forced = !durable->consistent, word;
+	bool sound = durable->consistent, forced, word;
 
 	if (replica_in_session(replica) || replica->meeting ||
 	    !apply_is_idle(replica))
 		return; /* all that it acknowledged is to be in the image */
-	if (forced && !replica->force) {
+	if (!sound && !replica->force) {
 		end_with(replica, "this replica is not consistent");
 		return;
 	}
@@ -174,11 +174,12 @@ advance_promote(struct replica *replica)
 	}
 	/* Without the word the other may go on, too: at their next meeting the
 	 * operator is asked. */
-	replica_new_timeline(replica, forced || !word ? HISTORY_FORCED : 0);
+	forced = !sound || !word;
+	replica_new_timeline(replica, forced ? HISTORY_FORCED : 0);
 	/* A copy that did not end has left what was written on the source's
 	 * timeline, with stamps of that or none; a flush that failed has left
 	 * who knows what. */
-	if (forced)
+	if (!sound)
 		tracker_forget(&replica->tracker, durable->epoch);
 	replica_clear_may_be_synced(replica);
 	durable->consistent = true;
