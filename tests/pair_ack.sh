@@ -47,8 +47,12 @@ not_done() {
 holding() {
     fault "$1" "add op=$2,hang"
     guest a "$3"
-    [ "$4" = waits ] || wait_until done_with
-    wait_until held "$1" 1
+    if [ "$4" = waits ]; then
+        wait_until pending a 1
+    else
+        wait_until done_with
+    fi
+    wait_until holds "$1" # a flush of its tracker may be held, too
     [ "$4" = completes ] ||
         not_done "ack $level: a $3 was completed with a $2 of $1 held"
     fault "$1" clear
