@@ -144,6 +144,16 @@ explore_parse(const char *text)
 	return true;
 }
 
+uint64_t
+explore_count(unsigned int length)
+{
+	uint64_t count = 1;
+
+	while (length-- > 0)
+		count *= STEP_COUNT;
+	return count;
+}
+
 bool
 explore_name(unsigned int length, uint64_t number, char *ret_text, size_t room)
 {

@@ -128,14 +128,16 @@ run_seeds(uint64_t from, uint64_t count)
 {
 	static struct story stories[RUN_BATCH];
 	struct run run = { .failed = 0 };
+	uint64_t left = count;
 
-	while (count > 0 && run.failed < FAILED_MAX) {
-		size_t some = count < RUN_BATCH ? (size_t)count : RUN_BATCH;
+	while (left > 0 && run.failed < FAILED_MAX) {
+		size_t some = left < RUN_BATCH ? (size_t)left : RUN_BATCH;
 
 		for (size_t i = 0; i < some; i++)
 			stories[i] = (struct story){ .seed = from++ };
 		run_all(&run, stories, some);
-		count -= some;
+		left -= some;
+		run_tell_progress(count - left, count);
 	}
 	return end(&run);
 }
@@ -145,8 +147,11 @@ run_explore(unsigned int steps)
 {
 	static struct story stories[RUN_BATCH];
 	struct run run = { .failed = 0 };
+	uint64_t all = 0, done = 0;
 	size_t some = 0;
 
+	for (unsigned int length = 1; length <= steps; length++)
+		all += explore_count(length) * EXPLORE_VARIANTS;
 	for (unsigned int length = 1; length <= steps; length++) {
 		for (uint64_t i = 0;; i++) {
 			struct story *story = &stories[some];
@@ -160,12 +165,15 @@ run_explore(unsigned int steps)
 			if (++some < RUN_BATCH)
 				continue;
 			run_all(&run, stories, some);
+			done += some;
 			some = 0;
+			run_tell_progress(done, all);
 			if (run.failed >= FAILED_MAX)
 				return end(&run);
 		}
 	}
 	run_all(&run, stories, some);
+	run_tell_progress(done + some, all);
 	return end(&run);
 }
 

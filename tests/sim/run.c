@@ -10,13 +10,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/log.h"
 
-#define STORY_S	  120 /* one that takes longer hangs */
+#define STORY_S	  120 /* of the processor; one that takes more hangs */
 #define TRIES_MAX 300 /* to shrink one */
 
 static struct tally *tally;
@@ -48,6 +49,22 @@ const struct tally *
 run_tally(void)
 {
 	return tally;
+}
+
+void
+run_tell_progress(uint64_t done, uint64_t of)
+{
+	static double told;
+	double now = now_s(), rate;
+
+	if (!isatty(STDERR_FILENO) || (now - told < 1 && done < of))
+		return;
+	told = now;
+	rate = (double)done / (now - begun);
+	(void)fprintf(stderr, "\r%" PRIu64 " of %" PRIu64, done, of);
+	(void)fprintf(stderr, " (%.0f %%), %.0f a second, %.0f min left  %s",
+		      100.0 * (double)done / (double)of, rate,
+		      (double)(of - done) / rate / 60, done < of ? "" : "\n");
 }
 
 /* --- one --- */
@@ -82,8 +99,9 @@ static void
 run_story(const struct story *story, bool trace)
 {
 	struct world *world = world_new(story->seed, trace);
+	struct itimerval limit = { .it_value.tv_sec = STORY_S };
 
-	(void)alarm(STORY_S);
+	(void)setitimer(ITIMER_PROF, &limit, NULL);
 	world->coverage = coverage;
 	world->fault_befell = tally->befell;
 	for (int i = 0; i < SIM_FAULTS; i++)

@@ -38,6 +38,8 @@ const struct tally *run_tally(void);
 /* In one child, until one fails: then it is the last one run.  Returns how
  * many were run, at least one. */
 size_t run_stories(const struct story *stories, size_t count, bool trace);
+/* On a terminal: how many are done, and how long the rest will take. */
+void run_tell_progress(uint64_t done, uint64_t of);
 /* Leave faults out as long as it fails by the same law.  False if it does not
  * fail again at all. */
 bool run_shrink(struct story *story);

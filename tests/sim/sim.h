@@ -442,6 +442,7 @@ void script_end(void);
 bool explore_parse(const char *text);
 void explore_run(const char *text, unsigned int variant);
 /* The n-th of those with `length` steps; false: there are no more. */
+uint64_t explore_count(unsigned int length); /* of schedules */
 bool explore_name(unsigned int length, uint64_t number, char *ret_text,
 		  size_t room);
 #define EXPLORE_VARIANTS 2
