@@ -179,6 +179,21 @@ test_a_write_that_was_on_its_way_is_copied_when_the_copying_goes_on(
 	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, AT));
 }
 
+/* H8: the copies that were acknowledged are made; no others are. */
+static void
+test_a_copy_that_was_on_its_way_is_made_when_the_copying_goes_on(void **state)
+{
+	struct rig *rig = *state;
+
+	copy_half(rig);
+	lose_peer(rig);
+	rig->puppet->hello.flags |= WIRE_COPYING;
+	call_again(rig);
+	assert_true(rig->puppet->begin.resume_copy);
+	assert_true(puppet_was_sent(rig->puppet, WIRE_COPY, ELSE_AT));
+	assert_false(puppet_was_sent(rig->puppet, WIRE_COPY, AT));
+}
+
 /* H8 */
 static void
 test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew(void **state)
@@ -293,6 +308,29 @@ test_a_write_that_waits_for_its_intent_is_done_before_the_hand_over(
 	assert_true(write->done);
 	assert_int_equal(write->result, 0);
 	assert_true(puppet_was_sent(rig->puppet, WIRE_WRITE, AT));
+	assert_int_equal(heard(rig, WIRE_HANDOVER), 1);
+	assert_state(rig, REPLICA_SYNCED);
+}
+
+/* What the peer has, and this host has not yet. */
+static void
+test_a_hand_over_waits_for_a_write_that_is_under_way_here(void **state)
+{
+	struct rig *rig = *state;
+	struct fake *image;
+
+	pair_as_primary(rig);
+	image = rig_image(rig);
+	image->hold = true;
+	rig_ask(rig, TD_OP_WRITE, AT);
+	assert_int_equal(image->held_count, 1);
+	assert_int_equal(rig_order(rig, "demote"), 0);
+	rig_pass(rig, 500);
+	assert_int_equal(image->held_count, 1); /* and no flush */
+	assert_int_equal(heard(rig, WIRE_HANDOVER), 0);
+	image->hold = false;
+	fake_release(image, 0, 0);
+	rig_pass(rig, 1000);
 	assert_int_equal(heard(rig, WIRE_HANDOVER), 1);
 	assert_state(rig, REPLICA_SYNCED);
 }
@@ -579,11 +617,13 @@ main(void)
 		TEST(test_membership_is_not_offered_before_the_peer_has_what_guests_were_told),
 		TEST(test_membership_is_not_offered_while_a_guests_write_is_under_way_here),
 		TEST(test_a_write_that_was_on_its_way_is_copied_when_the_copying_goes_on),
+		TEST(test_a_copy_that_was_on_its_way_is_made_when_the_copying_goes_on),
 		TEST(test_a_copy_goes_on_only_with_a_target_that_has_not_begun_anew),
 		TEST(test_what_was_read_for_one_session_is_not_copied_in_the_next),
 		TEST(test_what_was_written_while_it_was_compared_keeps_its_stamp),
 		TEST(test_a_write_that_waits_for_its_intent_is_done_before_the_hand_over),
 		TEST(test_a_hand_over_waits_for_the_trackers_flush),
+		TEST(test_a_hand_over_waits_for_a_write_that_is_under_way_here),
 		TEST(test_a_region_is_suspect_until_a_failed_write_is_repaired),
 		TEST(test_a_source_whose_flush_failed_copies_no_more),
 		TEST(test_a_primary_whose_flush_failed_is_copied_to_after_the_hand_over),

@@ -15,7 +15,7 @@ A mutant is a file NAME.mutant beside this one:
 
   # SPDX-License-Identifier: BSD-3-Clause
   # W4: a write is told to the guest before the peer has it
-  # try: unit/test_mirror sim/150 pair
+  # try: unit/test_mirror sim/1000 pair
   # budget: 120
   @@ replication/mirror.c
   <<<<
