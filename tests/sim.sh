@@ -27,3 +27,4 @@ done
 
 "$sim" --list "$TOP/tests/sim/regressions"
 "$sim" --seeds "$seeds"
+"$sim" --large --seeds $((seeds / 10)) # the log of intents is full

@@ -321,7 +321,7 @@ sim_open(td_driver_t *driver, const char *name, td_flag_t flags)
 {
 	(void)name;
 	(void)flags;
-	driver->info.size = SIM_SECTORS;
+	driver->info.size = sim_sectors();
 	driver->info.sector_size = SIM_SECTOR;
 	return 0;
 }

@@ -37,7 +37,7 @@ static uint64_t
 value_of(const struct guest_request *request, uint64_t sector)
 {
 	return request->request.op == TD_OP_WRITE
-		       ? request->id * SIM_SECTORS + sector
+		       ? request->id * sim_sectors() + sector
 		       : 0;
 }
 
@@ -254,7 +254,7 @@ static uint64_t
 zipf(void)
 {
 	double where = sim_random(STREAM_GUEST);
-	uint64_t sectors = SIM_SECTORS;
+	uint64_t sectors = sim_sectors();
 
 	return (uint64_t)(where * where * where * (double)sectors);
 }
@@ -276,12 +276,13 @@ choose_range(struct guest_request *request)
 	else if (where < habit->hot + habit->sequence)
 		request->first = node->cursor;
 	else
-		request->first = sim->guest == GUEST_ZIPF
-					 ? zipf()
-					 : sim_below(STREAM_GUEST, SIM_SECTORS);
-	if (request->count > SIM_SECTORS - request->first)
-		request->count = SIM_SECTORS - request->first;
-	node->cursor = (request->first + request->count) % SIM_SECTORS;
+		request->first =
+			sim->guest == GUEST_ZIPF
+				? zipf()
+				: sim_below(STREAM_GUEST, sim_sectors());
+	if (request->count > sim_sectors() - request->first)
+		request->count = sim_sectors() - request->first;
+	node->cursor = (request->first + request->count) % sim_sectors();
 }
 
 static void

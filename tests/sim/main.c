@@ -2,10 +2,11 @@
 /*
  * sim: many seeds, each a story of two replicas; see sim.h.
  *
- *   sim [--from SEED] [--seeds COUNT]   prints what happened; status 1 and the
+ *   sim [--from SEED] [--seeds COUNT] [--large]
+ *                                       prints what happened; status 1 and the
  *                                       first failed seed's trace, whole and
  *                                       shrunk, if any fails
- *   sim --trace --from SEED [--without FAULT,...]
+ *   sim --trace --from SEED [--large] [--without FAULT,...]
  *                                       tells one seed's story
  *   sim --explore STEPS                 all schedules of up to so many steps
  *   sim --schedule STEP,... [--variant N] [--trace]    one of them
@@ -53,6 +54,7 @@ print_without(const struct story *story)
 static void
 explain(const struct story *story)
 {
+	const char *large = story->large ? " LARGE=1" : "";
 	struct story small = *story;
 
 	if (story->schedule[0] != '\0') {
@@ -68,10 +70,10 @@ explain(const struct story *story)
 		printf("the shrunk trace:\n");
 		tell(&small);
 	}
-	printf("again: make sim SEED=%llu TRACE=1\n",
-	       (unsigned long long)story->seed);
-	printf("shrunk: make sim SEED=%llu TRACE=1",
-	       (unsigned long long)story->seed);
+	printf("again: make sim SEED=%llu%s TRACE=1\n",
+	       (unsigned long long)story->seed, large);
+	printf("shrunk: make sim SEED=%llu%s TRACE=1",
+	       (unsigned long long)story->seed, large);
 	print_without(&small);
 }
 
@@ -91,8 +93,9 @@ note_failure(struct run *run, const struct story *story)
 		printf("schedule %s, variant %u, FAILED: %s\n", story->schedule,
 		       story->variant, tally->why);
 	else
-		printf("seed %llu FAILED: %s\n",
-		       (unsigned long long)story->seed, tally->why);
+		printf("seed %llu%s FAILED: %s\n",
+		       (unsigned long long)story->seed,
+		       story->large ? " large" : "", tally->why);
 	(void)fflush(stdout);
 	if (run->failed++ == 0)
 		run->first = *story;
@@ -124,7 +127,7 @@ end(const struct run *run)
 }
 
 static int
-run_seeds(uint64_t from, uint64_t count)
+run_seeds(uint64_t from, uint64_t count, bool large)
 {
 	static struct story stories[RUN_BATCH];
 	struct run run = { .failed = 0 };
@@ -134,7 +137,8 @@ run_seeds(uint64_t from, uint64_t count)
 		size_t some = left < RUN_BATCH ? (size_t)left : RUN_BATCH;
 
 		for (size_t i = 0; i < some; i++)
-			stories[i] = (struct story){ .seed = from++ };
+			stories[i] = (struct story){ .seed = from++,
+						     .large = large };
 		run_all(&run, stories, some);
 		left -= some;
 		run_tell_progress(count - left, count);
@@ -179,7 +183,7 @@ run_explore(unsigned int steps)
 
 /* --- the list of what once failed --- */
 
-/* "seed N", "seed N without N,...", "schedule VARIANT STEP,...".  False if it
+/* "seed N [large] [without N,...]", "schedule VARIANT STEP,...".  False if it
  * is none of them; a comment leaves *ret_any false. */
 static bool
 parse_line(char *line, struct story *ret_story, bool *ret_any)
@@ -194,6 +198,7 @@ parse_line(char *line, struct story *ret_story, bool *ret_any)
 	if (strncmp(line, "seed ", 5) == 0) {
 		without = strstr(line, " without ");
 		ret_story->seed = strtoull(line + 5, NULL, 10);
+		ret_story->large = strstr(line, " large") != NULL;
 		return without == NULL ||
 		       run_parse_without(ret_story, without + 9);
 	}
@@ -257,8 +262,8 @@ static int
 usage(void)
 {
 	(void)fprintf(stderr,
-		      "usage: sim [--from SEED] [--seeds COUNT] [--trace]"
-		      " [--without N,...]\n"
+		      "usage: sim [--from SEED] [--seeds COUNT] [--large]"
+		      " [--trace] [--without N,...]\n"
 		      "       sim --explore STEPS\n"
 		      "       sim --schedule STEP,... [--variant N]\n"
 		      "       sim --list FILE\n");
@@ -294,6 +299,10 @@ main(int argc, char **argv)
 			trace = true;
 			continue;
 		}
+		if (strcmp(argv[i], "--large") == 0) {
+			story.large = true;
+			continue;
+		}
 		if (value == NULL)
 			return usage();
 		i++;
@@ -322,5 +331,5 @@ main(int argc, char **argv)
 		return run_explore(explore);
 	if (trace || story.schedule[0] != '\0')
 		return run_one(&story);
-	return run_seeds(story.seed, count);
+	return run_seeds(story.seed, count, story.large);
 }

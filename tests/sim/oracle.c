@@ -41,8 +41,14 @@ struct view {
 	uint64_t timeline;
 	uint64_t forked[SIM_NODES]; /* event at which a node left it; 0: not */
 	uint64_t forked_ns[SIM_NODES]; /* and when that was */
-	struct cell cell[SIM_SECTORS];
+	struct cell cell[];	       /* a sector each */
 };
+
+static size_t
+view_size(void)
+{
+	return sizeof(struct view) + sim_sectors() * sizeof(struct cell);
+}
 
 static struct view *
 find_view(uint64_t timeline)
@@ -181,7 +187,7 @@ forget_unflushed(struct cell *cell)
 static void
 begin_first(struct view *view, const struct node *node)
 {
-	for (uint64_t i = 0; i < SIM_SECTORS; i++) {
+	for (uint64_t i = 0; i < sim_sectors(); i++) {
 		const unsigned char *bytes =
 			node->disk.current + i * SIM_SECTOR;
 
@@ -201,10 +207,10 @@ begin_fork(struct view *view, struct node *node)
 			   node->name);
 		return;
 	}
-	memcpy(view->cell, parent->cell, sizeof(view->cell));
+	memcpy(view->cell, parent->cell, sim_sectors() * sizeof(struct cell));
 	parent->forked[node->index] = ++sim->events;
 	parent->forked_ns[node->index] = sim->now_ns;
-	for (uint64_t i = 0; i < SIM_SECTORS; i++) {
+	for (uint64_t i = 0; i < sim_sectors(); i++) {
 		view->cell[i].version = sim->events;
 		if (last->flags & HISTORY_FORCED)
 			view->cell[i].loose = true;
@@ -229,7 +235,7 @@ oracle_durable(struct node *node)
 		world_fail("more than %d timelines", SIM_VIEWS);
 		return;
 	}
-	view = calloc(1, sizeof(*view));
+	view = calloc(1, view_size());
 	if (view == NULL)
 		abort();
 	view->timeline = timeline;
@@ -253,7 +259,7 @@ oracle_answers(struct node *node)
 	if (!node->fuzzy)
 		return;
 	sim->events++;
-	for (uint64_t i = 0; i < SIM_SECTORS; i++)
+	for (uint64_t i = 0; i < sim_sectors(); i++)
 		forget_unflushed(&view->cell[i]);
 	node->fuzzy = false;
 }
@@ -353,8 +359,8 @@ check_there(const struct node *node, const struct node *where,
 		return;
 	world_fail("A1: %s acknowledges write %" PRIu64 " of sector %" PRIu64
 		   ", and %s has write %" PRIu64,
-		   node->name, value / SIM_SECTORS, sector, where->name,
-		   is / SIM_SECTORS);
+		   node->name, value / sim_sectors(), sector, where->name,
+		   is / sim_sectors());
 }
 
 static void
@@ -403,8 +409,8 @@ check_durable(const struct node *node, const struct node *where,
 	world_fail("A1: %s acknowledges a flush, and on %s write %" PRIu64
 		   " of sector %" PRIu64 " is not durable but write %" PRIu64,
 		   node->name, where->name,
-		   cell->known[first].value / SIM_SECTORS, sector,
-		   is / SIM_SECTORS);
+		   cell->known[first].value / sim_sectors(), sector,
+		   is / sim_sectors());
 }
 
 /* --- requests --- */
@@ -448,7 +454,7 @@ oracle_flushed(struct node *node, uint64_t event)
 	struct view *view = view_of(node);
 	bool member = has_member(node);
 
-	for (uint64_t i = 0; view != NULL && i < SIM_SECTORS; i++) {
+	for (uint64_t i = 0; view != NULL && i < sim_sectors(); i++) {
 		struct cell *cell = &view->cell[i];
 		int first = cell->knowns - 1;
 
@@ -494,8 +500,8 @@ oracle_read(struct node *node, uint64_t sector, uint64_t value)
 	if (!is_allowed(cell, value)) {
 		world_fail("A1: %s reads write %" PRIu64 " in sector %" PRIu64
 			   ", where write %" PRIu64 " was acknowledged",
-			   node->name, value / SIM_SECTORS, sector,
-			   cell->known[cell->knowns - 1].value / SIM_SECTORS);
+			   node->name, value / sim_sectors(), sector,
+			   cell->known[cell->knowns - 1].value / sim_sectors());
 		return;
 	}
 	for (int i = 0; i < cell->maybes; i++) {
@@ -515,8 +521,8 @@ differ(uint64_t sector, const unsigned char *bytes, const unsigned char *others)
 
 	world_fail("A5: in sync and idle, sector %" PRIu64
 		   " is of write %" PRIu64 " on a and %" PRIu64 " on b",
-		   sector, oracle_value(a, bytes, sector) / SIM_SECTORS,
-		   oracle_value(b, others, sector) / SIM_SECTORS);
+		   sector, oracle_value(a, bytes, sector) / sim_sectors(),
+		   oracle_value(b, others, sector) / sim_sectors());
 }
 
 void
@@ -526,9 +532,9 @@ oracle_equal(void)
 
 	if (node_timeline(a) != node_timeline(b))
 		world_fail("A5: in sync, and on two timelines");
-	if (memcmp(a->disk.current, b->disk.current, SIM_DISK_BYTES) == 0)
+	if (memcmp(a->disk.current, b->disk.current, sim->disk_bytes) == 0)
 		return;
-	for (uint64_t i = 0; i < SIM_SECTORS && !sim->failed; i++) {
+	for (uint64_t i = 0; i < sim_sectors() && !sim->failed; i++) {
 		const unsigned char *bytes = a->disk.current + i * SIM_SECTOR;
 		const unsigned char *others = b->disk.current + i * SIM_SECTOR;
 
@@ -544,7 +550,7 @@ oracle_readable(void)
 {
 	struct node *a = &sim->node[0];
 
-	for (uint64_t i = 0; i < SIM_SECTORS && !sim->failed; i++)
+	for (uint64_t i = 0; i < sim_sectors() && !sim->failed; i++)
 		oracle_read(
 			a, i,
 			oracle_value(a, a->disk.current + i * SIM_SECTOR, i));
@@ -554,12 +560,12 @@ struct view *
 oracle_snapshot(const struct node *node)
 {
 	const struct view *view = view_of(node);
-	struct view *copy = malloc(sizeof(*copy));
+	struct view *copy = malloc(view_size());
 
 	if (copy == NULL || view == NULL)
 		abort();
-	*copy = *view;
-	for (uint64_t i = 0; node->fuzzy && i < SIM_SECTORS; i++)
+	memcpy(copy, view, view_size());
+	for (uint64_t i = 0; node->fuzzy && i < sim_sectors(); i++)
 		forget_unflushed(&copy->cell[i]);
 	return copy;
 }

@@ -98,7 +98,7 @@ add(const struct world *world)
 static void
 run_story(const struct story *story, bool trace)
 {
-	struct world *world = world_new(story->seed, trace);
+	struct world *world = world_new(story->seed, story->large, trace);
 	struct itimerval limit = { .it_value.tv_sec = STORY_S };
 
 	(void)setitimer(ITIMER_PROF, &limit, NULL);

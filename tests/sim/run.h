@@ -13,6 +13,7 @@
 /* A seed, without some of its faults; or a schedule. */
 struct story {
 	uint64_t seed;
+	bool large; /* its disk */
 	bool left_out[SIM_FAULTS];
 	char schedule[128]; /* "": none */
 	unsigned int variant;

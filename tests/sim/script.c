@@ -132,7 +132,7 @@ verify(void)
 	if (!sim->failed && replica->verify.state != VERIFY_DONE)
 		world_fail("a verification does not end");
 	else if (memcmp(sim->node[0].disk.current, sim->node[1].disk.current,
-			SIM_DISK_BYTES) != 0)
+			sim->disk_bytes) != 0)
 		world_fail("A5: verified and repaired, and not equal");
 }
 

@@ -79,7 +79,7 @@ shadow_look(struct node *node)
 /* Regions are SIM_REGION bytes, as nodes are started. */
 struct answer {
 	uint64_t timeline, epoch; /* of the checkpoint that is meant */
-	bool changed[SIM_DISK_BYTES / SIM_REGION];
+	bool changed[SIM_LARGE / SIM_REGION];
 };
 
 static bool
@@ -94,7 +94,8 @@ take_runs(const json_t *runs, struct answer *answer)
 		uint64_t length =
 			(uint64_t)json_integer_value(json_array_get(run, 1));
 
-		if (offset > SIM_DISK_BYTES || length > SIM_DISK_BYTES - offset)
+		if (offset > sim->disk_bytes ||
+		    length > sim->disk_bytes - offset)
 			return false;
 		for (uint64_t at = offset; at < offset + length;
 		     at += SIM_REGION)
@@ -121,7 +122,7 @@ ask(struct node *node, const char *name, struct answer *ret_answer)
 	uint64_t from = 0;
 
 	memset(ret_answer, 0, sizeof(*ret_answer));
-	while (from < SIM_DISK_BYTES) {
+	while (from < sim->disk_bytes) {
 		char command[128];
 		struct reason reason = { "" };
 		json_t *result = json_object();
@@ -152,7 +153,7 @@ static void
 check(const struct node *node, const struct shadow *shadow,
       const struct answer *answer)
 {
-	for (uint64_t i = 0; i < SIM_SECTORS && !sim->failed; i++) {
+	for (uint64_t i = 0; i < sim_sectors() && !sim->failed; i++) {
 		const unsigned char *bytes =
 			node->disk.current + i * SIM_SECTOR;
 		uint64_t value;
@@ -165,7 +166,7 @@ check(const struct node *node, const struct shadow *shadow,
 		world_fail("A10: %s says that nothing changed around sector "
 			   "%" PRIu64 " since checkpoint %s, and there is "
 			   "write %" PRIu64 " now",
-			   node->name, i, shadow->name, value / SIM_SECTORS);
+			   node->name, i, shadow->name, value / sim_sectors());
 	}
 }
 

@@ -48,8 +48,8 @@
 #define SIM_NODES	2
 #define SIM_FABRICS	2 /* networks, each with a transport */
 #define SIM_SECTOR	512u
-#define SIM_DISK_BYTES	(1u << 20)
-#define SIM_SECTORS	(SIM_DISK_BYTES / SIM_SECTOR)
+#define SIM_SMALL	(1u << 20) /* bytes of a disk: its log of intents is */
+#define SIM_LARGE	(8u << 20) /* never full; and is, again and again */
 #define SIM_REGION	4096u
 #define SIM_OUTSTANDING 12	       /* requests of one guest */
 #define SIM_READERS	4	       /* beside them, when all wait */
@@ -225,6 +225,7 @@ struct world {
 	struct sim_arbiter arbiter;
 
 	/* what this seed is about */
+	uint64_t disk_bytes;
 	const char *ack, *on_loss;
 	bool has_arbiter;
 	enum sim_guest guest;
@@ -255,9 +256,15 @@ struct world {
 
 extern struct world *sim; /* the one of this process */
 
+static inline uint64_t
+sim_sectors(void)
+{
+	return sim->disk_bytes / SIM_SECTOR;
+}
+
 /* --- world.c --- */
 
-struct world *world_new(uint64_t seed, bool trace);
+struct world *world_new(uint64_t seed, bool large, bool trace);
 struct world *world_free(struct world *world);
 /* To the next thing that is due, at most until `until_ns`. */
 void world_step(uint64_t until_ns);

@@ -42,7 +42,7 @@ durable_intents(struct node *node)
 		return intent;
 	intent_close(intent);
 	read_at[node->index] = node->flushes;
-	if (intent_open(intent, SIM_DISK_BYTES, map->extent, map->capacity,
+	if (intent_open(intent, sim->disk_bytes, map->extent, map->capacity,
 			map->id) < 0)
 		abort();
 	length = intent_slot_bytes(map->capacity);
@@ -196,15 +196,15 @@ are_equal(void)
 {
 	const struct medium *a = &sim->node[0].disk, *b = &sim->node[1].disk;
 
-	return memcmp(a->current, b->current, SIM_DISK_BYTES) == 0 &&
-	       memcmp(a->durable, b->durable, SIM_DISK_BYTES) == 0 &&
-	       memcmp(a->current, a->durable, SIM_DISK_BYTES) == 0;
+	return memcmp(a->current, b->current, sim->disk_bytes) == 0 &&
+	       memcmp(a->durable, b->durable, sim->disk_bytes) == 0 &&
+	       memcmp(a->current, a->durable, sim->disk_bytes) == 0;
 }
 
 static void
 check_union(const struct found *a, const struct found *b, uint64_t epoch)
 {
-	for (uint64_t i = 0; i < SIM_SECTORS && !sim->failed; i++) {
+	for (uint64_t i = 0; i < sim_sectors() && !sim->failed; i++) {
 		uint64_t offset = i * SIM_SECTOR;
 
 		if (may_differ(i) && !is_in_union(a, epoch, offset) &&

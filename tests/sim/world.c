@@ -550,14 +550,14 @@ world_step(uint64_t until_ns)
 static void
 fill(struct node *node)
 {
-	for (uint64_t i = 0; i < SIM_SECTORS; i++) {
+	for (uint64_t i = 0; i < sim_sectors(); i++) {
 		uint64_t value = 0;
 		unsigned char bytes[SIM_SECTOR];
 
 		if (node->index == 1)
 			value = (0xbadull << 48) + i;
 		else if (i / 256 % 2 == 0)
-			value = ++sim->next_id * SIM_SECTORS + i;
+			value = ++sim->next_id * sim_sectors() + i;
 		for (size_t at = 0; at < sizeof(bytes); at += sizeof(value))
 			memcpy(bytes + at, &value, sizeof(value));
 		(void)medium_write(&node->disk, bytes, sizeof(bytes),
@@ -582,7 +582,7 @@ choose(struct world *world)
 }
 
 struct world *
-world_new(uint64_t seed, bool trace)
+world_new(uint64_t seed, bool large, bool trace)
 {
 	static const char *const names[] = { "a", "b" };
 	static const char *const addresses[] = { "127.0.0.1:1", "127.0.0.1:2" };
@@ -592,6 +592,7 @@ world_new(uint64_t seed, bool trace)
 		abort();
 	sim = world;
 	world->seed = seed;
+	world->disk_bytes = large ? SIM_LARGE : SIM_SMALL;
 	for (int i = 0; i < STREAM_COUNT; i++)
 		world->random[i] = (seed * STREAM_COUNT + (uint64_t)i) *
 					   0x9e3779b97f4a7c15 +
@@ -611,7 +612,7 @@ world_new(uint64_t seed, bool trace)
 		node->role = i == 0 ? METADATA_PRIMARY : METADATA_SECONDARY;
 		INIT_LIST_HEAD(&node->operations);
 		INIT_LIST_HEAD(&node->requests);
-		medium_init(&node->disk, SIM_DISK_BYTES, SIM_DISK_BYTES);
+		medium_init(&node->disk, sim->disk_bytes, sim->disk_bytes);
 		fake_file_init(&node->file, sim_below(STREAM_NODE, 1ull << 40));
 		node->file.delay_ns = 20 * NS_PER_US;
 		node->file.spread_ns = 2 * NS_PER_MS;
