@@ -26,10 +26,10 @@ A mutant is a file NAME.mutant beside this one:
 
 The first comment names the rules and says what is broken.  `try` are the tests
 that may find it, asked in this order: unit/test_x is a program of unit tests,
-sim/N the simulator's first N seeds, anything else a story of tests/.  `budget`
-(120) are the seconds of processor time that they may take together, without
-compiling; so it says the same on a machine with other work.  Several edits may
-follow each other.
+sim/N the simulator's first N seeds, sim/large/N the same with large disks,
+anything else a story of tests/.  `budget` (120) are the seconds of processor
+time that they may take together, without compiling; so it says the same on a
+machine with other work.  Several edits may follow each other.
 
 MU1 The old text must stand in its file exactly once, else nothing is run at
     all.  White space is not compared, so that a formatter costs nothing.
@@ -241,9 +241,16 @@ def targets_of(tries):
     return sorted(targets)
 
 
+def split(test):
+    """Of the simulator: what it simulates, and the number of seeds."""
+    return re.fullmatch(r"(\D*)(\d+)", test).groups()
+
+
 def command_of(test):
     if test.startswith("sim/"):
-        return ["build/tests/sim/sim", "--from", "1", "--seeds", test[4:]]
+        kind, seeds = split(test)
+        large = ["--large"] if kind == "sim/large/" else []
+        return ["build/tests/sim/sim", *large, "--from", "1", "--seeds", seeds]
     if test.startswith("unit/"):
         return ["build/tests/" + test[5:]]
     return [f"tests/{test}.sh"]
@@ -251,7 +258,7 @@ def command_of(test):
 
 def failure_in(line):
     """What a line of a test's output says of a failure; None if nothing."""
-    found = re.match(r"(seed \d+) FAILED|not ok \d+ - (\S+)(?! # SKIP)", line)
+    found = re.match(r"(seed \d+)(?: large)? FAILED|not ok \d+ - (\S+)(?! # SKIP)", line)
     return found and (found[1] or found[2])
 
 
@@ -301,9 +308,13 @@ def run(test, limit):
 def baseline_tests(mutants):
     """Each that is asked; of the simulator, the most seeds."""
     tests = {test for mutant in mutants for test in mutant.tries}
-    seeds = [int(test[4:]) for test in tests if test.startswith("sim/")]
+    most = {}
+    for test in tests:
+        if test.startswith("sim/"):
+            kind, seeds = split(test)
+            most[kind] = max(most.get(kind, 0), int(seeds))
     tests = {test for test in tests if not test.startswith("sim/")}
-    return sorted(tests) + ([f"sim/{max(seeds)}"] if seeds else [])
+    return sorted(tests) + [f"{kind}{most[kind]}" for kind in sorted(most)]
 
 
 def run_baseline(mutants, jobs):
