@@ -68,11 +68,11 @@ sim: $(B)/tests/sim/sim ## simulate pairs (SEEDS=1000 FROM=1, or SEED=n TRACE=1;
 		$(SEEDS),1000)) $(if $(LARGE),--large) $(if $(TRACE),--trace) \
 		$(if $(WITHOUT),--without $(WITHOUT))
 
-soak: $(B)/tests/sim/sim ## simulate at length (SEEDS=200000 LARGE=20000 FROM=1 STEPS=5)
+soak: $(B)/tests/sim/sim ## simulate at length (SEEDS=200000 LARGE_SEEDS=20000 STEPS=5)
 	@$< --list tests/sim/regressions
 	@$< --explore $(or $(STEPS),5)
 	@$< --from $(or $(FROM),1) --seeds $(or $(SEEDS),200000)
-	@$< --large --from $(or $(FROM),1) --seeds $(or $(LARGE),20000)
+	@$< --large --from $(or $(FROM),1) --seeds $(or $(LARGE_SEEDS),20000)
 
 mutants: ## break the rules one at a time; the tests must find each (ONLY="a b")
 	@tests/install-deps
