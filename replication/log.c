@@ -389,8 +389,15 @@ command(struct log *log, const char *text, struct json_t *result,
 	if (log->forwards)
 		return image_stack_command(log->driver->image->stack, "remus",
 					   text, result, reason);
-	if (!log->started || log->failed)
-		return reason_set(reason, -EBUSY, "the disk is not open");
+	if (log->failed)
+		return reason_set(reason, -EIO,
+				  "what changed is not on record any more, "
+				  "since the metadata failed: %s",
+				  strerror(-log->error));
+	if (!log->started)
+		return reason_set(reason, -EBUSY,
+				  "what changed is still being read from the "
+				  "metadata: try again");
 	if (strncmp(text, "checkpoint", 10) == 0)
 		return command_checkpoint(log, text + 10, result, reason);
 	if (strncmp(text, "changed", 7) == 0)

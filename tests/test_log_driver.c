@@ -6,6 +6,7 @@
 #include "tests/test.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <string.h>
 
 #include "core/image.h"
@@ -162,6 +163,40 @@ test_no_change_touches_the_image_before_its_intent_is_durable(void **state)
 	assert_int_equal(last_error, 0);
 }
 
+/* What the command fails with, as soon as it does. */
+static const char *
+refusal(const char *command, int error)
+{
+	static struct reason reason;
+	json_t *result = json_object();
+
+	assert_int_equal(
+		image_stack_command(&stack, "log", command, result, &reason),
+		error);
+	json_decref(result);
+	return reason.text;
+}
+
+static void
+test_who_asks_too_early_or_too_late_is_told_so(void **state)
+{
+	struct reason reason = { "" };
+
+	(void)state;
+	assert_int_equal(image_stack_open(&stack, "log:meta=x|able:32768",
+					  TD_OPEN_LOG_DIRTY, &reason),
+			 0);
+	assert_non_null(strstr(refusal("changed monday", -EBUSY), "try again"));
+	run();
+	assert_non_null(strstr(refusal("changed monday", -ENOENT), "monday"));
+	file.fail_write_at = file.writes + 1;
+	file.error = -ENOSPC;
+	queue(TD_OP_WRITE, 0, 8);
+	run();
+	assert_non_null(
+		strstr(refusal("changed monday", -EIO), "No space left"));
+}
+
 static void
 test_with_its_metadata_lost_no_change_is_taken(void **state)
 {
@@ -238,6 +273,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 			test_no_change_touches_the_image_before_its_intent_is_durable,
 			setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_who_asks_too_early_or_too_late_is_told_so, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_with_its_metadata_lost_no_change_is_taken, setup,
 			teardown),
