@@ -11,7 +11,7 @@
 #
 # and has from here: $work, a directory of its own that goes away with it;
 # start_tapdisk and stop_tapdisk; skip, fail, need, expect_failure, wait_until,
-# at_end.
+# pause, at_end.
 # It can be run alone: BUILD=build TAPDISK_IO=libaio tests/<story>.sh
 #
 # L1  A story leaves nothing behind, whatever ends it: processes are ended by
@@ -37,6 +37,17 @@ mkdir -m 700 "$run_dir"
 pids=()           # of what runs in the background
 endings=()        # see at_end
 story_skipped=
+
+# Nothing is ever written there.  It has a name no longer than it takes to open
+# it, and no process is behind it: to be a sleep it must leave $! alone, since
+# bash 5.2 may wait forever for a process substitution that ended meanwhile.
+mkfifo "$work/quiet"
+exec {quiet}<>"$work/quiet"
+rm "$work/quiet"
+
+pause() { # SECONDS: without a process
+    read -rt "$1" <&"$quiet" || true
+}
 
 # at_end COMMAND...: run it when the story ends, after its processes; the last
 # first.
@@ -68,7 +79,7 @@ wait_until() {
     local end=$((SECONDS + WAIT_S))
     until "$@"; do
         [ $SECONDS -lt $end ] || fail "gave up after $WAIT_S s: $*"
-        read -rt 0.02 <> <(:) || true # sleeps without a process
+        pause 0.02
     done
 }
 
@@ -139,7 +150,7 @@ rdma_address() {
                 return 0
             fi
             ended "$server" && break
-            read -rt 0.1 <> <(:) || true # it may not listen yet
+            pause 0.1 # it may not listen yet
         done
         kill "$server" 2>/dev/null || true
     done
@@ -227,7 +238,7 @@ end_story() {
         kill "$which" 2>/dev/null || continue
         for _ in {1..250}; do
             ended "$which" && break
-            read -rt 0.02 <> <(:) || true
+            pause 0.02
         done
         ended "$which" || kill -KILL "$which" 2>/dev/null || true
     done

@@ -93,14 +93,15 @@ for level in received written durable; do
     # What a flush covers is there, whatever the level.
     fault b 'add op=write,hang'
     guest a write
-    wait_until held b 1
     first=$!
+    wait_until held b 1
     guest a flush
+    second=$!
     not_done "ack $level: a flush was completed before a write of b"
     fault b clear
     fault b release
     wait_until done_with
-    wait "$first"
+    wait "$first" "$second"
 
     stop_host a
     stop_host b
