@@ -13,12 +13,14 @@
  *   laws.c     what must be true of the durable states and the queues: A3, A9,
  *		A11, I4, M8
  *   tracking.c what must be true of intents, stamps and suspects: A2, A6, I2
- *   shadow.c   what a checkpoint held, and what is said to have changed: A10,
- *I5 cover.c    which states and transitions were reached faults.c   what
- *befalls the two, planned ahead operator.c who starts, promotes, mends script.c
- *the story: faults, and the peace at the end explore.c  all short schedules,
- *instead of a story main.c     seeds, in processes of their own; the shortest
- *trace
+ *   shadow.c   what a checkpoint held, and what is said to have changed since:
+ *		A10, I5
+ *   cover.c    which states and transitions were reached
+ *   faults.c   what befalls the two, planned ahead
+ *   operator.c who starts, promotes, mends
+ *   script.c   the story: faults, and the peace at the end
+ *   explore.c  all short schedules, instead of a story
+ *   main.c     seeds, in processes of their own; the shortest trace
  *
  * Each node has a loop of its own, so that a dead one simply never runs again;
  * what it had allocated goes with the process.  A node may also die in the
