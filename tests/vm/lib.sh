@@ -40,7 +40,7 @@ VM_MEMORY=${VM_MEMORY:-1024}
 VM_MTU=${VM_MTU:-1500}
 VM_ACCEL=${VM_ACCEL:-tcg,thread=single} # QEMU's -accel: kvm where that works
 VM_PIN=${VM_PIN:-} # not empty: each guest has a core of its own
-declare -A vm_pid=() vm_port=() vm_channel=() vm_part=()
+declare -A vm_pid=() vm_port=() vm_channel=()
 vm_heard=
 
 need setpriv qemu-system-x86_64
@@ -115,18 +115,20 @@ vm.limit=$VM_LIMIT vm.mtu=$VM_MTU" \
     vm_channel[$name]=$channel
 }
 
-# vm_hear NAME: what the agent says, into $vm_heard; fails when no whole line
-# has come after a second.  A part of one is kept for the next time: a busy
-# machine may let the second end within a line.
+# vm_hear NAME: what the agent says, a line, into $vm_heard; fails when it says
+# nothing for a second.  A line is written at once, so where a byte is, all of
+# it is.  A read must not time out on the way: bash may have taken the end of
+# the line by then, and not say so.
 vm_hear() {
-    local part
-    if read -rt 1 part <&"${vm_channel[$1]}"; then
-        vm_heard=${vm_part[$1]:-}$part
-        vm_part[$1]=
-    else
-        vm_part[$1]=${vm_part[$1]:-}$part
-        return 1
-    fi
+    local channel=${vm_channel[$1]}
+    for _ in {1..50}; do
+        if read -rt 0 <&"$channel"; then
+            read -r vm_heard <&"$channel"
+            return
+        fi
+        pause 0.02
+    done
+    return 1
 }
 
 vm_is_up() { # NAME
