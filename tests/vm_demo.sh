@@ -7,8 +7,8 @@
 . "$(dirname "$0")/vm/lib.sh"
 
 boot a
-on a env DEMO_SMALL=1 BUILD="$BUILD" bash "$TOP/tests/demo.sh" >"$work/demo" ||
-    fail "$(cat "$work/demo")"
+on a env DEMO_SMALL=1 WAIT_S="$WAIT_S" BUILD="$BUILD" \
+    bash "$TOP/tests/demo.sh" >"$work/demo" || fail "$(cat "$work/demo")"
 [ "$(tail -n 1 "$work/demo")" = 'demo: OK' ]
 for option in listen peer; do
     [ "$(grep -c -- "--$option rdma://10.9.0.1:" "$work/demo")" = 3 ] ||
