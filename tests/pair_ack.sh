@@ -101,7 +101,8 @@ for level in received written durable; do
     fault b clear
     fault b release
     wait_until done_with
-    wait "$first" "$second"
+    wait "$first"
+    wait "$second"
 
     stop_host a
     stop_host b
