@@ -116,9 +116,10 @@ vm.limit=$VM_LIMIT vm.mtu=$VM_MTU" \
 }
 
 # vm_hear NAME: what the agent says, a line, into $vm_heard; fails when it says
-# nothing for a second.  A line is written at once, so where a byte is, all of
-# it is.  A read must not time out on the way: bash may have taken the end of
-# the line by then, and not say so.
+# nothing for a second, since a caller then asks after QEMU, which takes a
+# process.  A line is written at once, so where a byte is, all of it is.  A read
+# must not time out on the way: bash may have taken the end of the line by then,
+# and not say so.
 vm_hear() {
     local channel=${vm_channel[$1]}
     for _ in {1..50}; do
